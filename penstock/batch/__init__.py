@@ -1,0 +1,1 @@
+"""Batches: the immutable output of one extract and transform of one source at one moment."""

@@ -1,0 +1,118 @@
+"""Every error that Penstock raises, as one tree.
+
+::
+
+    PenstockError
+    ├── InvalidIdentifier        an id that is not a slug, a key with forbidden characters
+    ├── NotCanonical             a value that has no canonical encoding
+    ├── BadBatch                 a batch that breaks its contract
+    │   ├── BadManifest          ... its manifest
+    │   ├── BadFile              ... one of its files
+    │   └── BadRow               ... one row in one of its files
+    ├── BatchAlreadyLanded       another batch stands under this source and timestamp
+    ├── UndeclaredSource         a batch for a source that nobody declared
+    ├── NotFound                 an id that names nothing
+    ├── IllegalMove              a publish state cannot move there
+    ├── LeaseLost                another worker holds this lane now
+    ├── IndexCorrupt             an index sidecar that breaks its own rules
+    ├── PlanChanged              a stored plan is not the one that was approved
+    └── ObjectMissing            an object that a record points at is not in the store
+
+An error is raised when every caller has to stop. Outcomes that a caller branches on (a rejected
+operation, an unavailable target, a lost race for a key) are return values instead.
+
+Each message names what is wrong, where, and what to do about it. ``code`` is stable and is what
+publish states and dead letters record.
+"""
+
+from __future__ import annotations
+
+
+class PenstockError(Exception):
+    """Something is wrong that the caller cannot continue past."""
+
+    code = "penstock_error"
+
+
+class InvalidIdentifier(PenstockError):
+    """An id, a key or a path segment has a form that Penstock does not accept."""
+
+    code = "invalid_identifier"
+
+
+class NotCanonical(PenstockError):
+    """A value has no canonical encoding, so it can be neither stored nor hashed."""
+
+    code = "not_canonical"
+
+
+class BadBatch(PenstockError):
+    """A batch breaks its contract and is not published; the message names file, row or field."""
+
+    code = "bad_batch"
+
+
+class BadManifest(BadBatch):
+    """A manifest is not valid; the message names the field."""
+
+    code = "bad_manifest"
+
+
+class BadFile(BadBatch):
+    """A file of a batch is missing, truncated or not what the manifest says."""
+
+    code = "bad_file"
+
+
+class BadRow(BadBatch):
+    """A row of a batch has no key, a duplicate key, or attributes out of bounds."""
+
+    code = "bad_row"
+
+
+class BatchAlreadyLanded(PenstockError):
+    """Another batch is committed under the same source and timestamp; batches are immutable."""
+
+    code = "batch_already_landed"
+
+
+class UndeclaredSource(PenstockError):
+    """A batch landed for a source that is not declared in ``platform_assets/sources.py``."""
+
+    code = "undeclared_source"
+
+
+class NotFound(PenstockError):
+    """An id names nothing that Penstock knows."""
+
+    code = "not_found"
+
+
+class IllegalMove(PenstockError):
+    """A publish state was asked to move to a status that its present one does not lead to."""
+
+    code = "illegal_move"
+
+
+class LeaseLost(PenstockError):
+    """Another worker holds the lane now; this one must stop without writing anything more."""
+
+    code = "lease_lost"
+
+
+class IndexCorrupt(PenstockError):
+    """An index sidecar is unsorted, truncated, or its digests do not match its rows."""
+
+    code = "index_corrupt"
+
+
+class PlanChanged(PenstockError):
+    """A stored plan does not have the digest that was recorded for it."""
+
+    code = "plan_changed"
+
+
+class ObjectMissing(PenstockError):
+    """An object that a manifest, a plan or a record points at is not in the object store."""
+
+    code = "object_missing"

@@ -1,0 +1,1 @@
+"""Execution: plans applied to targets, chunk by chunk."""

@@ -1,0 +1,1 @@
+"""Plans: immutable, content-addressed operations that take a snapshot to a batch."""

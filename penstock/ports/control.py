@@ -1,0 +1,311 @@
+"""The control database: batches, the queue, publish states, execution progress and dead letters.
+
+Every write on behalf of a claimed batch checks its fencing token in the same transaction and raises
+:class:`penstock.errors.LeaseLost` if another worker has claimed the lane since. A *lane* is one source and one
+target: its batches are published one at a time, strictly in order of their source timestamps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from penstock.batch.manifest import Manifest
+from penstock.batch.source import SourceSpec
+from penstock.identity.ids import BatchId, SourceId, TargetId
+from penstock.publish.ledger import LedgerRow
+from penstock.publish.queue import QueuePlace, QueuePolicy
+from penstock.publish.state import FailureDetails, Move, PublishState, PublishStatus
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claim:
+    """One worker's hold on one batch and its lane."""
+
+    state: PublishState
+    worker_id: str
+    fencing_token: int
+    lease_expires_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchRecord:
+    """A batch as admitted."""
+
+    manifest: Manifest
+    s3_path: str
+    admitted_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SnapshotHead:
+    """The snapshot that is current for one source and target."""
+
+    source_id: SourceId
+    target_id: TargetId
+    version: int
+    """1 for the first; grows by one."""
+    path: str
+    """Object key of the snapshot's manifest."""
+    digest: str
+    batch_id: BatchId
+    """The batch that it was last advanced by."""
+    source_timestamp: datetime
+    """Of the newest batch published by an ordinary (not a republished) plan: older batches never overwrite it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChunkRecord:
+    """Progress of one chunk of one plan; ``finished_at`` is None between intent and outcome."""
+
+    chunk: int
+    operations: int
+    applied: int
+    already_applied: int
+    failed: int
+    started_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OperationException:
+    """One operation that was planned and not applied."""
+
+    operation_id: str
+    """32 hex digits."""
+    kind: str
+    type_name: str
+    key: str
+    to_key: str | None
+    action: str
+    outcome: str
+    """``refused`` by validation, ``held`` by a guard, ``rejected`` or ``conflict`` by the target, ``blocked``."""
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeadLetter:
+    """A batch, or what should have been one, that cannot be published as it is."""
+
+    dead_letter_id: str
+    subject: str
+    """A batch id, or the object key of what could not be read."""
+    where: str
+    """Object key or step."""
+    source_id: str | None
+    code: str
+    message: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+    recorded_at: datetime
+
+
+class Sources(Protocol):
+    """What sources are declared, as the last loaded code location said."""
+
+    def sync_sources(self, specs: Iterable[SourceSpec]) -> None:
+        """Make the stored declarations equal these; sources no longer declared are marked undeclared."""
+        ...
+
+    def list_sources(self) -> list[SourceSpec]:
+        """Return the declared sources by id."""
+        ...
+
+    def get_source(self, source: SourceId) -> SourceSpec:
+        """Return one declared source, or raise ``UndeclaredSource``."""
+        ...
+
+
+class Batches(Protocol):
+    """What batches have been admitted."""
+
+    def admit(self, record: BatchRecord, states: Sequence[PublishState]) -> bool:
+        """Record a batch and its PENDING publish states in one transaction; False if it is known already."""
+        ...
+
+    def get_batch(self, batch: BatchId) -> BatchRecord:
+        """Return an admitted batch, or raise ``NotFound``."""
+        ...
+
+    def known_batches(self, batches: Sequence[BatchId]) -> set[BatchId]:
+        """Return those of ``batches`` that have been admitted or dead-lettered."""
+        ...
+
+    def list_batches(
+        self, *, source: SourceId | None = None, limit: int = 100, before: datetime | None = None
+    ) -> list[BatchRecord]:
+        """Return batches, newest source timestamp first."""
+        ...
+
+
+class PublishQueue(Protocol):
+    """Who may publish what next."""
+
+    def claim(
+        self,
+        worker_id: str,
+        *,
+        now: datetime,
+        lease_s: float,
+        policy: QueuePolicy,
+        only: Sequence[tuple[BatchId, TargetId]] | None = None,
+    ) -> Claim | None:
+        """Take the next batch, or None if nothing is due. Its status becomes PLANNING.
+
+        A lane is open when its lease is free or expired. In an open lane only the oldest waiting (or
+        abandoned: in hand with an expired lease) batch can be taken, and none while a delta batch newer than
+        the snapshot stands FAILED in front of it. Among lanes the highest score wins. ``only`` restricts
+        the choice to given batches; order within the lane still holds for them.
+        """
+        ...
+
+    def renew(self, claim: Claim, *, now: datetime, lease_s: float) -> Claim:
+        """Extend a lease, or raise ``LeaseLost``."""
+        ...
+
+    def explain_queue(self, *, now: datetime, policy: QueuePolicy) -> list[QueuePlace]:
+        """Return every waiting batch in the order it would be claimed, with the arithmetic of its place."""
+        ...
+
+    def boost(self, batch: BatchId, target: TargetId, boost: float) -> PublishState:
+        """Set an operator's boost on a waiting batch."""
+        ...
+
+
+class PublishStates(Protocol):
+    """The life of each batch on its way to each target."""
+
+    def get_state(self, batch: BatchId, target: TargetId) -> PublishState:
+        """Return one publish state, or raise ``NotFound``."""
+        ...
+
+    def list_states(
+        self,
+        *,
+        batch: BatchId | None = None,
+        source: SourceId | None = None,
+        target: TargetId | None = None,
+        statuses: Sequence[PublishStatus] = (),
+        limit: int = 1000,
+    ) -> list[PublishState]:
+        """Return publish states, newest source timestamp first."""
+        ...
+
+    def advance(
+        self, claim: Claim, move: Move, *, now: datetime, changes: Mapping[str, Any] | None = None
+    ) -> Claim:
+        """Make one move under a claim, with other fields of the state; a move out of hand ends the lease."""
+        ...
+
+    def requeue(
+        self, batch: BatchId, target: TargetId, *, now: datetime, republish: bool
+    ) -> PublishState:
+        """Put a batch back in the queue on an operator's word (COMPLETE or FAILED to PENDING)."""
+        ...
+
+    def complete(
+        self,
+        claim: Claim,
+        *,
+        now: datetime,
+        changes: Mapping[str, Any],
+        head: SnapshotHead,
+        ledger: Sequence[LedgerRow],
+    ) -> PublishState:
+        """In one transaction: SUCCEED, advance the snapshot, store the ledger, end the lease."""
+        ...
+
+    def get_ledger(self, batch: BatchId, target: TargetId) -> list[LedgerRow]:
+        """Return the conservation ledger of a COMPLETE batch, by kind and type."""
+        ...
+
+    def snapshot_head(self, source: SourceId, target: TargetId) -> SnapshotHead | None:
+        """Return the current snapshot, or None before the first publish."""
+        ...
+
+
+class Executions(Protocol):
+    """How far each plan has been executed."""
+
+    def chunks(self, plan_digest: str, batch: BatchId, target: TargetId) -> dict[int, ChunkRecord]:
+        """Return what is recorded of a plan's chunks."""
+        ...
+
+    def start_chunk(self, claim: Claim, chunk: int, operations: int, *, now: datetime) -> None:
+        """Record the intent to apply a chunk, before it is sent."""
+        ...
+
+    def finish_chunk(
+        self,
+        claim: Claim,
+        chunk: int,
+        *,
+        applied: int,
+        already_applied: int,
+        exceptions: Sequence[OperationException],
+        now: datetime,
+    ) -> None:
+        """Record what became of a chunk."""
+        ...
+
+    def record_exceptions(
+        self, claim: Claim, exceptions: Iterable[OperationException], *, now: datetime
+    ) -> None:
+        """Record operations of the plan that are never sent (refused, held); again is no error."""
+        ...
+
+    def list_exceptions(
+        self, batch: BatchId, target: TargetId, *, limit: int = 1000
+    ) -> list[OperationException]:
+        """Return what was planned and not applied, by operation id."""
+        ...
+
+
+class DeadLetters(Protocol):
+    """What could not be published, with everything needed to see why."""
+
+    def record_dead_letter(
+        self,
+        *,
+        subject: str,
+        where: str,
+        source_id: str | None,
+        code: str,
+        message: str,
+        now: datetime,
+        details: Mapping[str, Any] | None = None,
+    ) -> DeadLetter:
+        """Record one; the same subject and code again is the same dead letter."""
+        ...
+
+    def list_dead_letters(
+        self, *, source: SourceId | None = None, limit: int = 1000
+    ) -> list[DeadLetter]:
+        """Return dead letters, newest first."""
+        ...
+
+
+class ControlStore(
+    Sources, Batches, PublishQueue, PublishStates, Executions, DeadLetters, Protocol
+):
+    """All of the control database, as use cases take it."""
+
+
+__all__ = [
+    "BatchRecord",
+    "Batches",
+    "ChunkRecord",
+    "Claim",
+    "ControlStore",
+    "DeadLetter",
+    "DeadLetters",
+    "Executions",
+    "FailureDetails",
+    "OperationException",
+    "PublishQueue",
+    "PublishStates",
+    "SnapshotHead",
+    "Sources",
+]

@@ -1,0 +1,114 @@
+"""Targets: what operations are applied to.
+
+A chunk of operations is an Arrow table of ``penstock.plan.operations.OPERATION_SCHEMA``. A target applies it
+exactly once per operation id, checks the fence and each operation's precondition in the transaction that
+applies it, and answers with an outcome; it raises only for what no retry of the same chunk can mend.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+import pyarrow as pa
+
+from penstock.batch.rows import Kind
+from penstock.identity.ids import BatchId, SourceId, TargetId, TenantId
+
+
+class Outcome(StrEnum):
+    """What a target said of an operation."""
+
+    APPLIED = "applied"
+    ALREADY_APPLIED = "already_applied"
+    REJECTED = "rejected"
+    """Never going to work as it is."""
+    UNAVAILABLE = "unavailable"
+    """Nothing took effect; the same call may work later."""
+    CONFLICT = "conflict"
+    """The target holds something else than the plan took it to hold."""
+    UNKNOWN = "unknown"
+    """No answer came: it has to be read back."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ApplyContext:
+    """On whose behalf a chunk is applied, and the fence that a revived worker trips over."""
+
+    batch_id: BatchId
+    source_id: SourceId
+    target_id: TargetId
+    tenant_id: TenantId
+    plan_digest: str
+    fencing_token: int
+    """Grows with every claim of the lane; a target refuses a token below the highest it has seen."""
+    now: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OperationFailure:
+    """One operation that did not take effect, and why."""
+
+    operation_id: bytes
+    outcome: Outcome
+    """``REJECTED`` or ``CONFLICT``."""
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Applied:
+    """The chunk was taken: all operations but ``failures`` have taken effect now or had before."""
+
+    applied: int
+    already_applied: int
+    failures: tuple[OperationFailure, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rejected:
+    """The chunk as a whole was refused and nothing of it took effect; some operation is the culprit."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unavailable:
+    """The target could not answer. Applying is idempotent, so the chunk may simply be sent again."""
+
+    message: str
+    retry_after_s: float | None = None
+
+
+ApplyOutcome = Applied | Rejected | Unavailable
+
+
+class Target(Protocol):
+    """A system that operations are applied to."""
+
+    @property
+    def target_id(self) -> TargetId:
+        """The id under which sources name it."""
+        ...
+
+    def prepare(self) -> None:
+        """Create what the target needs before its first chunk; a second call changes nothing."""
+        ...
+
+    def apply(self, operations: pa.Table, context: ApplyContext) -> ApplyOutcome:
+        """Apply one chunk: operations of one wave, in any order, in as few round trips as can be.
+
+        Raises :class:`penstock.errors.LeaseLost` when the fencing token is stale.
+        """
+        ...
+
+    def read_back(self, source: SourceId, kind: Kind, keys: pa.Table) -> pa.Table:
+        """Return what the target holds of some entities or relationships of a source.
+
+        ``keys`` has ``type_name, key`` and, for relationships, ``to_key``. The answer has one row per row of
+        ``keys``, in order: those columns, ``digest`` (``fixed_size_binary(16)``, null if absent) and ``attributes``.
+        """
+        ...

@@ -1,0 +1,135 @@
+"""Publish state: the row that follows one batch to one target, and the moves it can make.
+
+:class:`PublishState` is public API. ``docs/reference/publish_states.md`` is generated from this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from penstock.errors import IllegalMove
+from penstock.identity.ids import BatchId, SourceId, TargetId, TenantId
+
+
+class PublishStatus(StrEnum):
+    """Where a batch is on its way to a target."""
+
+    PENDING = "PENDING"
+    PLANNING = "PLANNING"
+    PLAN_COMPLETE = "PLAN_COMPLETE"
+    EXECUTING = "EXECUTING"
+    COMPLETE = "COMPLETE"
+    FAILED = "FAILED"
+    RETRYING = "RETRYING"
+
+
+class Move(StrEnum):
+    """What happens to a publish state."""
+
+    CLAIM = "claim"
+    """A worker took the batch from the queue."""
+    PLANNED = "planned"
+    """The plan is stored and its digest recorded."""
+    START = "start"
+    """The first operation is about to be applied."""
+    SUCCEED = "succeed"
+    """All that could be applied is applied, and the snapshot has advanced."""
+    POSTPONE = "postpone"
+    """It failed for now and is due again later."""
+    FAIL = "fail"
+    """It failed for good, or its retries are exhausted."""
+    REQUEUE = "requeue"
+    """A person asked for it again, or its worker died."""
+
+
+_S, _M = PublishStatus, Move
+_IN_HAND = {_M.POSTPONE: _S.RETRYING, _M.FAIL: _S.FAILED, _M.REQUEUE: _S.PENDING}
+TRANSITIONS: Mapping[PublishStatus, Mapping[Move, PublishStatus]] = {
+    _S.PENDING: {_M.CLAIM: _S.PLANNING, _M.FAIL: _S.FAILED},
+    _S.PLANNING: {_M.PLANNED: _S.PLAN_COMPLETE, **_IN_HAND},
+    _S.PLAN_COMPLETE: {_M.START: _S.EXECUTING, **_IN_HAND},
+    _S.EXECUTING: {_M.SUCCEED: _S.COMPLETE, **_IN_HAND},
+    _S.RETRYING: {_M.CLAIM: _S.PLANNING, _M.FAIL: _S.FAILED},
+    _S.COMPLETE: {_M.REQUEUE: _S.PENDING},
+    _S.FAILED: {_M.REQUEUE: _S.PENDING},
+}
+"""Every legal move, by the status that it leaves."""
+
+IN_HAND = frozenset({_S.PLANNING, _S.PLAN_COMPLETE, _S.EXECUTING})
+"""A worker holds a lease on the lane of a batch in one of these."""
+WAITING = frozenset({_S.PENDING, _S.RETRYING})
+"""A batch in one of these is in the queue."""
+
+
+def next_status(status: PublishStatus, move: Move) -> PublishStatus:
+    """Return where ``move`` takes ``status``: the one function that every transition goes through.
+
+    Raises :class:`IllegalMove`, which names the moves that are legal.
+    """
+    after = TRANSITIONS[status].get(move)
+    if after is None:
+        raise IllegalMove(
+            f"a batch that is {status} cannot {move}; from {status} it can: "
+            f"{', '.join(TRANSITIONS[status])}"
+        )
+    return after
+
+
+class PublishMetrics(BaseModel):
+    """What publishing a batch did."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    entities_created: int = Field(default=0, ge=0)
+    entities_updated: int = Field(default=0, ge=0)
+    entities_deleted: int = Field(default=0, ge=0)
+    relationships_created: int = Field(default=0, ge=0)
+    relationships_updated: int = Field(default=0, ge=0)
+    relationships_deleted: int = Field(default=0, ge=0)
+    execution_time_ms: int = Field(default=0, ge=0)
+
+
+class FailureDetails(BaseModel):
+    """Why a batch is FAILED or RETRYING."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    error_code: str
+    error_message: str
+    failed_operation: str | None = None
+    """The operation id, or the step (``plan``, ``execute``) that failed."""
+    stack_trace: str | None = None
+    retry_count: int = Field(default=0, ge=0)
+
+
+class PublishState(BaseModel):
+    """One batch on its way to one target."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    batch_id: BatchId
+    source_id: SourceId
+    target_id: TargetId
+    tenant_id: TenantId = TenantId("default")
+    workflow_run_id: str | None = None
+    s3_path: str
+    source_timestamp: AwareDatetime
+    processing_timestamp: AwareDatetime
+    publish_start_timestamp: AwareDatetime | None = None
+    publish_end_timestamp: AwareDatetime | None = None
+    status: PublishStatus = PublishStatus.PENDING
+    metrics: PublishMetrics = PublishMetrics()
+    failure_details: FailureDetails | None = None
+    state_snapshot_path: str | None = None
+    execution_plan_path: str | None = None
+    plan_digest: str | None = None
+    """32 hex digits; what was planned is what runs."""
+    exceptions: int = Field(default=0, ge=0)
+    """Operations that were planned and not applied: refused, held or failed. COMPLETE with none is clean."""
+    enqueued_at: AwareDatetime
+    retry_due_at: AwareDatetime | None = None
+    """Set while RETRYING: not claimed before."""
+    priority_boost: float = 0.0
+    """An operator's say in the queue."""
+    republish: bool = False
+    """Asked for by an operator: may take the target back to an older batch."""

@@ -1,0 +1,1 @@
+"""Snapshots: what a target is known to hold from a source."""

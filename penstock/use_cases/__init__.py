@@ -1,0 +1,1 @@
+"""Use cases: what the platform does, one function each, over ports."""
