@@ -1,0 +1,1 @@
+"""Benchmarks: every figure that the documents quote, one command each (`penstock bench NAME`)."""

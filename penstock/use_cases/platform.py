@@ -1,0 +1,35 @@
+"""What every use case is given: the ports, filled in. ``resources/wiring.py`` builds one from settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from penstock.identity.ids import TargetId
+from penstock.ports.clock import Clock
+from penstock.ports.control import ControlStore
+from penstock.ports.object_store import ObjectStore
+from penstock.ports.rows import BatchReader
+from penstock.ports.target import Target
+from penstock.publish.queue import QueuePolicy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Platform:
+    """The outside, as use cases see it."""
+
+    objects: ObjectStore
+    control: ControlStore
+    batches: BatchReader
+    targets: Mapping[TargetId, Target]
+    clock: Clock
+    scratch: Path
+    """A folder for spooling; only adapters open files in it."""
+    queue_policy: QueuePolicy = field(default_factory=QueuePolicy)
+    lease_s: float = 60.0
+    chunk_operations: int = 10_000
+
+
+Progress = Callable[[str, int, int], None]
+"""Called with a step (``plan``, ``execute``), how much is done and how much there is in all."""
