@@ -1,0 +1,106 @@
+"""Settings: everything that differs between one installation and another, read from the environment.
+
+``docs/reference/settings.md`` is generated from :class:`Settings`. Nothing here is read at import.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, Json, SecretStr, ValidationError
+
+from penstock.errors import PenstockError
+from penstock.publish.queue import QueuePolicy
+
+PREFIX = "PENSTOCK_"
+
+
+class BadSettings(PenstockError):
+    """An environment variable has a value that Penstock cannot use."""
+
+    code = "bad_settings"
+
+
+class Settings(BaseModel):
+    """One installation. Each field is the environment variable ``PENSTOCK_<FIELD>`` in capitals."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    home: Path = Field(default=Path(".penstock"), description="Folder for all data kept on disk.")
+    database_url: SecretStr | None = Field(
+        default=None,
+        description="SQLAlchemy URL of the control database; by default SQLite in the home folder.",
+    )
+    objects_url: str | None = Field(
+        default=None,
+        description="`s3://bucket/prefix` or `file:///folder`; by default a folder in the home folder.",
+    )
+    s3_endpoint_url: str | None = Field(
+        default=None, description="Endpoint of an S3-compatible service; AWS itself by default."
+    )
+    s3_region: str | None = Field(default=None, description="Region of the bucket.")
+    s3_path_style: bool = Field(
+        default=False, description="Address buckets as `endpoint/bucket`, not `bucket.endpoint`."
+    )
+    dagster_home: Path | None = Field(
+        default=None, description="Dagster's instance folder; by default `dagster` in the home folder."
+    )
+    lease_s: float = Field(
+        default=60.0, gt=1, description="Seconds until a worker that went silent loses its batch."
+    )
+    chunk_operations: int = Field(
+        default=10_000, ge=1, le=100_000, description="Operations sent to a target at once."
+    )
+    workers: int = Field(
+        default=2, ge=1, le=64, description="Threads of one publish run that work through the queue."
+    )
+    queue_policy: Json[QueuePolicy] | QueuePolicy = Field(
+        default_factory=QueuePolicy, description="Weights of the queue's score, as a JSON object."
+    )
+    sql_targets: Json[dict[str, SecretStr]] | dict[str, SecretStr] = Field(
+        default_factory=dict,
+        description="More `sql_table` targets: a JSON object of target id to SQLAlchemy URL.",
+    )
+    cache_bytes: int = Field(
+        default=10 * 2**30, ge=0, description="Most that the row cache keeps on disk, in bytes."
+    )
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Read settings from the environment; raises :class:`BadSettings`, naming the variable."""
+        environ = os.environ if environ is None else environ
+        values: dict[str, Any] = {
+            name: environ[PREFIX + name.upper()]
+            for name in cls.model_fields
+            if environ.get(PREFIX + name.upper())
+        }
+        if "dagster_home" not in values and environ.get("DAGSTER_HOME"):
+            values["dagster_home"] = environ["DAGSTER_HOME"]
+        try:
+            settings = cls.model_validate(values)
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{PREFIX}{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors()
+            )
+            raise BadSettings(f"settings cannot be used: {problems}") from None
+        return settings.model_copy(update={"home": settings.home.expanduser().absolute()})
+
+    @property
+    def control_url(self) -> str:
+        """The control database's URL, secrets and all: never print it."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{self.home / 'control.db'}"
+
+    @property
+    def store_url(self) -> str:
+        """The object store's URL."""
+        return self.objects_url or (self.home / "objects").as_uri()
+
+    @property
+    def dagster_folder(self) -> Path:
+        """Dagster's instance folder."""
+        return self.dagster_home or self.home / "dagster"

@@ -1,0 +1,58 @@
+"""Wiring: settings in, a :class:`Platform` out. The only module that knows every adapter."""
+
+from __future__ import annotations
+
+from penstock.errors import PenstockError
+from penstock.identity import ids
+from penstock.identity.ids import TargetId
+from penstock.ports.target import Target
+from penstock.use_cases.platform import Platform
+from resources.settings import Settings
+
+
+def open_platform(settings: Settings) -> Platform:
+    """Build the platform that ``settings`` describe, bringing the control database's schema up to date."""
+    from resources.clock import SystemClock
+    from resources.control_db.store import SqlControlStore, upgrade
+    from resources.object_store import open_object_store
+    from resources.row_cache import RowCache
+
+    settings.home.mkdir(parents=True, exist_ok=True)
+    upgrade(settings.control_url)
+    control = SqlControlStore(settings.control_url)
+    objects = open_object_store(
+        settings.store_url,
+        endpoint_url=settings.s3_endpoint_url,
+        region=settings.s3_region,
+        path_style=settings.s3_path_style,
+    )
+    scratch = settings.home / "scratch"
+    scratch.mkdir(exist_ok=True)
+    policy = settings.queue_policy
+    return Platform(
+        objects=objects,
+        control=control,
+        batches=RowCache(objects, settings.home / "cache", max_bytes=settings.cache_bytes),
+        targets=_open_targets(settings, control),
+        clock=SystemClock(),
+        scratch=scratch,
+        queue_policy=policy,
+        lease_s=settings.lease_s,
+        chunk_operations=settings.chunk_operations,
+    )
+
+
+def _open_targets(settings: Settings, control: object) -> dict[TargetId, Target]:
+    from resources.control_db.store import SqlControlStore
+    from resources.targets.registry import open_registry
+    from resources.targets.sql_table import open_sql_table
+
+    assert isinstance(control, SqlControlStore)
+    registry = open_registry(control.engine)
+    targets: dict[TargetId, Target] = {registry.target_id: registry}
+    for name, url in settings.sql_targets.items():
+        target = ids.target_id(name)
+        if target in targets:
+            raise PenstockError(f"target {name!r} in PENSTOCK_SQL_TARGETS is taken: choose another id")
+        targets[target] = open_sql_table(url.get_secret_value(), target)
+    return targets
