@@ -1,0 +1,130 @@
+"""Engines for the control database: SQLite in WAL mode, or PostgreSQL.
+
+On SQLite every transaction takes the write lock at its beginning (``BEGIN IMMEDIATE``), so that two writers
+queue up instead of failing half-way; reads that say so (``reading=True``) take none. On PostgreSQL the isolation is
+READ COMMITTED and writers of one lane queue up on the lane's row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError
+
+from penstock.errors import PenstockError
+
+BUSY_TIMEOUT_MS = 30_000
+_READING = "penstock_reading"
+
+
+class BadDatabaseUrl(PenstockError):
+    """A database URL cannot be used; the message never holds its password."""
+
+    code = "bad_database_url"
+
+
+def open_engine(url: str | URL) -> Engine:
+    """Return an engine with the settings that the control database relies on.
+
+    ``postgresql://`` means psycopg 3. Raises :class:`BadDatabaseUrl` for any other database.
+    """
+    parsed = _parse(url)
+    if parsed.get_backend_name() == "sqlite":
+        engine = create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
+        event.listen(engine, "connect", _configure_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    return create_engine(parsed, pool_pre_ping=True, pool_size=8, max_overflow=24)
+
+
+def _parse(url: str | URL) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        # The text may hold a password, so it is not shown.
+        raise BadDatabaseUrl(
+            "the control database's URL is not a SQLAlchemy URL: write sqlite:////folder/control.db "
+            "or postgresql://user:password@host/database"
+        ) from None
+    if parsed.get_backend_name() == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    if parsed.get_backend_name() == "sqlite":
+        return parsed
+    raise BadDatabaseUrl(
+        f"{parsed.render_as_string(hide_password=True)} is no database that the control database can "
+        "live in: use sqlite:// or postgresql://"
+    )
+
+
+def _configure_sqlite(connection: DBAPIConnection, _record: object) -> None:
+    # Without this the driver begins transactions by itself, and only before some statements.
+    connection.isolation_level = None  # type: ignore[attr-defined]  # the sqlite3 driver has it
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    # FULL, not NORMAL: a fencing token that a power cut took back would lock its lane out of its target.
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    reading = connection.get_execution_options().get(_READING, False)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+class Database:
+    """One engine, and the two kinds of transactions that the parts of the store are made of."""
+
+    def __init__(self, url: str | URL) -> None:
+        self.engine = open_engine(url)
+
+    def __repr__(self) -> str:
+        shown = self.engine.url.render_as_string(hide_password=True)
+        return f"{type(self).__name__}({shown!r})"
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        """Run a block in one transaction that commits at its end, or not at all."""
+        with self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        """Run a block in one transaction that blocks no writer."""
+        with self.engine.connect().execution_options(**{_READING: True}) as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close all pooled connections."""
+        self.engine.dispose()
+
+
+def insert_new(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> int:
+    """Insert those of ``rows`` whose primary key is not there yet; return how many a single row's insert did.
+
+    The count is exact for one row; drivers do not count many reliably.
+    """
+    if not rows:
+        return 0
+    if connection.dialect.name == "postgresql":
+        statement: Any = postgresql.insert(table).on_conflict_do_nothing()
+    else:
+        statement = sqlite.insert(table).on_conflict_do_nothing()
+    return int(connection.execute(statement, rows if len(rows) > 1 else rows[0]).rowcount)
+
+
+def upsert(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert ``rows``, or overwrite all other columns of those whose primary key is there."""
+    if not rows:
+        return
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    statement: Any = insert(table)
+    key = [column.name for column in table.primary_key]
+    others = {name: statement.excluded[name] for name in rows[0] if name not in key}
+    connection.execute(statement.on_conflict_do_update(index_elements=key, set_=others), rows)
