@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import heapq
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from penstock.batch.manifest import Mode
 from penstock.batch.source import SourceSpec
-from penstock.publish.state import PublishState
+from penstock.identity.ids import BatchId, SourceId, TargetId
+from penstock.publish.state import PublishState, PublishStatus
 
 
 class QueuePolicy(BaseModel):
@@ -61,3 +66,163 @@ def score(spec: SourceSpec, state: PublishState, policy: QueuePolicy, now: datet
         complexity=-policy.complexity_weight * spec.complexity,
         boost=policy.boost_weight * state.priority_boost,
     )
+
+
+SUPERSEDED = "superseded_by_newer"
+"""Error code of a batch that fails because its target already has a newer one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WaitingBatch:
+    """One batch in the queue: waiting, or abandoned by a worker whose lease has run out."""
+
+    state: PublishState
+    mode: Mode
+
+    def is_older_than(self, snapshot_timestamp: datetime | None) -> bool:
+        """Say whether the target has something newer, and nobody asked to go back."""
+        if snapshot_timestamp is None or self.state.republish:
+            return False
+        return self.state.source_timestamp < snapshot_timestamp
+
+    def is_behind(self, failed_timestamp: datetime | None) -> bool:
+        """Say whether a FAILED delta keeps this batch back; a full batch makes up for any delta."""
+        if failed_timestamp is None or self.mode is Mode.FULL:
+            return False
+        return failed_timestamp < self.state.source_timestamp
+
+    def is_due(self, now: datetime) -> bool:
+        """Say whether the time of its retry has come, if it waits for one."""
+        due_at = self.state.retry_due_at
+        waits = self.state.status is PublishStatus.RETRYING and due_at is not None
+        return not waits or (due_at is not None and due_at <= now)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lease:
+    """A worker's hold on a lane."""
+
+    worker_id: str
+    batch_id: BatchId
+    expires_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lane:
+    """One source and one target: whose batches are published one at a time, oldest first."""
+
+    source_id: SourceId
+    target_id: TargetId
+    spec: SourceSpec
+    waiting: Sequence[WaitingBatch]
+    """Oldest source timestamp first."""
+    lease: Lease | None = None
+    """Only while it has not expired."""
+    snapshot_timestamp: datetime | None = None
+    failed_deltas: Sequence[datetime] = ()
+    """Source timestamps of the FAILED delta batches that are newer than the snapshot, oldest first."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Turn:
+    batch: WaitingBatch
+    score: Score
+    waits_for: str | None
+    is_stuck: bool
+    """Something other than a batch before it keeps it back, and with it what comes after."""
+
+    @property
+    def rank(self) -> tuple[float, datetime, str, str]:
+        return rank(self.score, self.batch.state)
+
+
+def rank(score: Score, state: PublishState) -> tuple[float, datetime, str, str]:
+    """Return the sort key of a lane's head among others: highest score first, then the oldest."""
+    return (-score.total, state.source_timestamp, state.source_id, state.target_id)
+
+
+def order_queue(lanes: Iterable[Lane], policy: QueuePolicy, now: datetime) -> list[QueuePlace]:
+    """Return the place of every waiting batch, in the order that one worker would claim them now.
+
+    First what lanes that are open lead to, best score first, each lane strictly in its own order; then the
+    lanes that wait for something; last the batches that will fail as :data:`SUPERSEDED`.
+    """
+    open_lanes: list[list[_Turn]] = []
+    shut_lanes: list[list[_Turn]] = []
+    never: list[_Turn] = []
+    for lane in lanes:
+        turns, passed_over = _turns(lane, policy, now)
+        stuck = next((n for n, turn in enumerate(turns) if turn.is_stuck), len(turns))
+        open_lanes.append(turns[:stuck])
+        shut_lanes.append(turns[stuck:])
+        never += passed_over
+    never.sort(key=lambda turn: turn.rank[1:])
+    ordered = [*_merge(open_lanes), *_merge(shut_lanes), *never]
+    return [
+        QueuePlace(place=place, state=t.batch.state, score=t.score, waits_for=t.waits_for)
+        for place, t in enumerate(ordered, start=1)
+    ]
+
+
+def _merge(lanes: Sequence[list[_Turn]]) -> Iterator[_Turn]:
+    heads = [(turns[0].rank, number, 0) for number, turns in enumerate(lanes) if turns]
+    heapq.heapify(heads)
+    while heads:
+        _, number, position = heapq.heappop(heads)
+        turns = lanes[number]
+        yield turns[position]
+        if position + 1 < len(turns):
+            heapq.heappush(heads, (turns[position + 1].rank, number, position + 1))
+
+
+def _turns(lane: Lane, policy: QueuePolicy, now: datetime) -> tuple[list[_Turn], list[_Turn]]:
+    """Play one lane through: whose turn it is after whom, and who is passed over for good."""
+    turns: list[_Turn] = []
+    passed_over: list[_Turn] = []
+    waiting = deque(lane.waiting)
+    newest = lane.snapshot_timestamp
+    newest_text = "the snapshot of its target"
+    before = None
+    while waiting:
+        batch = waiting.popleft()
+        points = score(lane.spec, batch.state, policy, now)
+        if batch.is_older_than(newest):
+            why = f"nothing: it is older than {newest_text}, so it fails as {SUPERSEDED}"
+            passed_over.append(_Turn(batch=batch, score=points, waits_for=why, is_stuck=True))
+            continue
+        failed = next((at for at in lane.failed_deltas if newest is None or at > newest), None)
+        if batch.is_behind(failed):
+            rescue = next((other for other in waiting if other.mode is Mode.FULL), None)
+            if rescue is not None:
+                waiting.remove(rescue)
+                waiting.extendleft([batch, rescue])
+                continue
+        hindrance = _hindrance(lane, batch, failed, now, first=before is None)
+        waits_for = hindrance or (f"batch {before}, which goes before it" if before else None)
+        stuck = hindrance is not None
+        turns.append(_Turn(batch=batch, score=points, waits_for=waits_for, is_stuck=stuck))
+        before = batch.state.batch_id
+        if not batch.state.republish:
+            newest = batch.state.source_timestamp
+            newest_text = f"batch {before}, which goes before it"
+    return turns, passed_over
+
+
+def _hindrance(
+    lane: Lane, batch: WaitingBatch, failed: datetime | None, now: datetime, *, first: bool
+) -> str | None:
+    """Say what keeps a batch back besides the batches before it."""
+    if first and lane.lease:
+        held = f"worker {lane.lease.worker_id}, which holds {lane.lease.batch_id}"
+        return f"{held} until {_text(lane.lease.expires_at)}"
+    if failed and batch.is_behind(failed):
+        return (
+            f"the delta batch of {_text(failed)}, which is FAILED: requeue it, or land a full batch"
+        )
+    if not batch.is_due(now) and batch.state.retry_due_at:
+        return f"its retry, due at {_text(batch.state.retry_due_at)}"
+    return None
+
+
+def _text(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from enum import StrEnum
+from typing import Any, assert_never
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from penstock.errors import IllegalMove
+from penstock.errors import IllegalMove, PenstockError
 from penstock.identity.ids import BatchId, SourceId, TargetId, TenantId
 
 
@@ -62,6 +64,8 @@ IN_HAND = frozenset({_S.PLANNING, _S.PLAN_COMPLETE, _S.EXECUTING})
 """A worker holds a lease on the lane of a batch in one of these."""
 WAITING = frozenset({_S.PENDING, _S.RETRYING})
 """A batch in one of these is in the queue."""
+SETTLED = frozenset({_S.COMPLETE, _S.FAILED})
+"""A batch in one of these stays there until an operator requeues it."""
 
 
 def next_status(status: PublishStatus, move: Move) -> PublishStatus:
@@ -133,3 +137,80 @@ class PublishState(BaseModel):
     """An operator's say in the queue."""
     republish: bool = False
     """Asked for by an operator: may take the target back to an older batch."""
+
+
+_FIXED = frozenset(
+    {
+        "batch_id",
+        "source_id",
+        "target_id",
+        "tenant_id",
+        "s3_path",
+        "source_timestamp",
+        "processing_timestamp",
+        "status",
+        "enqueued_at",
+        "priority_boost",
+        "republish",
+    }
+)
+"""What no worker changes: it names the batch, is an operator's, or follows from the move."""
+
+
+def moved(
+    state: PublishState, move: Move, *, now: datetime, changes: Mapping[str, Any] | None = None
+) -> PublishState:
+    """Return ``state`` after ``move``, with its timestamps set and other fields as ``changes`` say.
+
+    POSTPONE needs ``retry_due_at`` and FAIL needs ``failure_details``, in ``changes`` or there before.
+    Raises :class:`IllegalMove` for the move, ``PenstockError`` for changes that cannot be made.
+    """
+    status = next_status(state.status, move)
+    changes = changes or {}
+    refused = sorted(name for name in changes if name in _FIXED or name not in _FIELDS)
+    if refused:
+        raise PenstockError(
+            f"a move cannot change {', '.join(refused)} of a publish state; it can change: "
+            f"{', '.join(sorted(_FIELDS - _FIXED))}"
+        )
+    values = {**dict(state), "status": status, **_effects(state, move, now), **changes}
+    after = PublishState.model_validate(values)
+    if status is PublishStatus.RETRYING and after.retry_due_at is None:
+        raise PenstockError("to postpone a batch, give retry_due_at: without it nothing wakes it")
+    if status is PublishStatus.FAILED and after.failure_details is None:
+        raise PenstockError("to fail a batch, give failure_details: a person has to see why")
+    return after
+
+
+def requeued(state: PublishState, *, now: datetime, republish: bool) -> PublishState:
+    """Return a COMPLETE or FAILED state as it goes back into the queue on an operator's word: as new.
+
+    Raises :class:`IllegalMove` from any other status: what is waiting or in hand is not requeued.
+    """
+    if state.status not in SETTLED:
+        raise IllegalMove(
+            f"batch {state.batch_id!r} is {state.status} for target {state.target_id!r}: only one "
+            f"that is {' or '.join(sorted(SETTLED))} can be requeued"
+        )
+    kept = {name: getattr(state, name) for name in _FIXED}
+    status = next_status(state.status, Move.REQUEUE)
+    asked = {"status": status, "enqueued_at": now, "republish": republish}
+    return PublishState.model_validate(kept | asked)
+
+
+def _effects(state: PublishState, move: Move, now: datetime) -> dict[str, Any]:
+    match move:
+        case Move.CLAIM:
+            start = state.publish_start_timestamp or now
+            return {"publish_start_timestamp": start, "retry_due_at": None}
+        case Move.SUCCEED:
+            return {"publish_end_timestamp": now, "failure_details": None}
+        case Move.FAIL:
+            return {"publish_end_timestamp": now, "retry_due_at": None}
+        case Move.PLANNED | Move.START | Move.POSTPONE | Move.REQUEUE:
+            return {}
+        case _:
+            assert_never(move)
+
+
+_FIELDS = frozenset(PublishState.model_fields)

@@ -63,7 +63,7 @@ def _parse(url: str | URL) -> URL:
 
 def _configure_sqlite(connection: DBAPIConnection, _record: object) -> None:
     # Without this the driver begins transactions by itself, and only before some statements.
-    connection.isolation_level = None  # type: ignore[attr-defined]  # the sqlite3 driver has it
+    connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
     cursor.execute("PRAGMA journal_mode = WAL")

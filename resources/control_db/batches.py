@@ -1,0 +1,115 @@
+"""Admitted batches in the control database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, select
+
+from penstock.batch.manifest import Manifest
+from penstock.errors import NotFound, PenstockError
+from penstock.identity.ids import BatchId, SourceId
+from penstock.ports.control import BatchRecord
+from penstock.publish.state import PublishState
+from resources.control_db.engine import Database, insert_new
+from resources.control_db.rows import state_columns
+from resources.control_db.tables import batch as batches
+from resources.control_db.tables import dead_letter, lane, publish_state
+
+_PAGE = 500
+"""Ids asked for at once: well below what either database takes as parameters."""
+
+
+class SqlBatches(Database):
+    """:class:`penstock.ports.control.Batches` in SQL."""
+
+    def admit(self, record: BatchRecord, states: Sequence[PublishState]) -> bool:
+        """Record a batch and its PENDING publish states in one transaction; False if it is known.
+
+        Raises ``PenstockError`` if a state is of another batch or source.
+        """
+        manifest = record.manifest
+        _refuse_strangers(manifest, states)
+        mode = str(manifest.mode)
+        with self._writing() as connection:
+            if not insert_new(connection, batches, [_row_of(record)]):
+                return False
+            # Lanes by id, so that two batches admitted at once cannot deadlock.
+            for target in sorted({state.target_id for state in states}):
+                row = {
+                    "source_id": manifest.source_id,
+                    "target_id": target,
+                    "fencing_token": 0,
+                }
+                insert_new(connection, lane, [row])
+            if states:
+                rows = [{**state_columns(state), "mode": mode} for state in states]
+                connection.execute(publish_state.insert(), rows)
+        return True
+
+    def get_batch(self, batch: BatchId) -> BatchRecord:
+        """Return an admitted batch, or raise ``NotFound``."""
+        query = select(batches).where(batches.c.batch_id == batch)
+        with self._reading() as connection:
+            row = connection.execute(query).one_or_none()
+        if row is None:
+            raise NotFound(
+                f"no batch {batch!r} has been admitted: `penstock batches` lists those that have"
+            )
+        return _record_of(row)
+
+    def known_batches(self, batches: Sequence[BatchId]) -> set[BatchId]:
+        """Return those of ``batches`` that have been admitted or dead-lettered."""
+        known: set[BatchId] = set()
+        with self._reading() as connection:
+            for start in range(0, len(batches), _PAGE):
+                page = batches[start : start + _PAGE]
+                for column in (_BATCH_ID, dead_letter.c.subject):
+                    known.update(connection.scalars(select(column).where(column.in_(page))))
+        return known
+
+    def list_batches(
+        self, *, source: SourceId | None = None, limit: int = 100, before: datetime | None = None
+    ) -> list[BatchRecord]:
+        """Return batches, newest source timestamp first; ``before`` leaves out that moment itself."""
+        newest_first = (batches.c.source_timestamp.desc(), batches.c.batch_id.desc())
+        query = select(batches).order_by(*newest_first).limit(limit)
+        if source is not None:
+            query = query.where(batches.c.source_id == source)
+        if before is not None:
+            query = query.where(batches.c.source_timestamp < before)
+        with self._reading() as connection:
+            return [_record_of(row) for row in connection.execute(query)]
+
+
+_BATCH_ID = batches.c.batch_id
+
+
+def _refuse_strangers(manifest: Manifest, states: Sequence[PublishState]) -> None:
+    for state in states:
+        if state.batch_id != manifest.batch_id or state.source_id != manifest.source_id:
+            raise PenstockError(
+                f"a publish state of batch {state.batch_id!r} was given for batch "
+                f"{manifest.batch_id!r}: admit each batch with its own states"
+            )
+
+
+def _row_of(record: BatchRecord) -> dict[str, Any]:
+    manifest = record.manifest
+    return {
+        "batch_id": manifest.batch_id,
+        "source_id": manifest.source_id,
+        "tenant_id": manifest.tenant_id,
+        "source_timestamp": manifest.source_timestamp,
+        "mode": str(manifest.mode),
+        "s3_path": record.s3_path,
+        "admitted_at": record.admitted_at,
+        "manifest": manifest.model_dump_json(),
+    }
+
+
+def _record_of(row: Row[Any]) -> BatchRecord:
+    manifest = Manifest.model_validate_json(row.manifest)
+    return BatchRecord(manifest=manifest, s3_path=row.s3_path, admitted_at=row.admitted_at)

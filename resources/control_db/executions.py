@@ -1,0 +1,126 @@
+"""Progress of plans in the control database, by the chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, select, update
+
+from penstock.errors import NotFound, PenstockError
+from penstock.identity.ids import BatchId, TargetId
+from penstock.ports.control import ChunkRecord, Claim, OperationException
+from resources.control_db.engine import Database, insert_new
+from resources.control_db.leases import hold, read_state
+from resources.control_db.rows import storable_text
+from resources.control_db.tables import execution_chunk, operation_exception
+
+_CHUNK = [execution_chunk.c[field.name] for field in fields(ChunkRecord)]
+_EXCEPTION = [operation_exception.c[field.name] for field in fields(OperationException)]
+
+
+class SqlExecutions(Database):
+    """:class:`penstock.ports.control.Executions` in SQL."""
+
+    def chunks(self, plan_digest: str, batch: BatchId, target: TargetId) -> dict[int, ChunkRecord]:
+        """Return what is recorded of a plan's chunks, by number."""
+        key = {"batch_id": batch, "target_id": target, "plan_digest": plan_digest}
+        query = select(*_CHUNK).where(_matches(key)).order_by(execution_chunk.c.chunk)
+        with self._reading() as connection:
+            rows = connection.execute(query).mappings().all()
+        return {row["chunk"]: ChunkRecord(**row) for row in rows}
+
+    def start_chunk(self, claim: Claim, chunk: int, operations: int, *, now: datetime) -> None:
+        """Record the intent to apply a chunk, before it is sent; again is no error."""
+        key = {**_key_of(claim), "chunk": chunk}
+        nothing_yet = {"applied": 0, "already_applied": 0, "failed": 0, "finished_at": None}
+        row = {**key, **nothing_yet, "operations": operations, "started_at": now}
+        with self._writing() as connection:
+            hold(connection, claim)
+            insert_new(connection, execution_chunk, [row])
+
+    def finish_chunk(
+        self,
+        claim: Claim,
+        chunk: int,
+        *,
+        applied: int,
+        already_applied: int,
+        exceptions: Sequence[OperationException],
+        now: datetime,
+    ) -> None:
+        """Record what became of a chunk; a chunk that is finished stays as it is."""
+        key = {**_key_of(claim), "chunk": chunk}
+        counts = {
+            "applied": applied,
+            "already_applied": already_applied,
+            "failed": len(exceptions),
+        }
+        with self._writing() as connection:
+            hold(connection, claim)
+            if _finished_at(connection, claim, key):
+                return
+            table = execution_chunk
+            values = {**counts, "finished_at": now}
+            connection.execute(update(table).where(_matches(key)).values(**values))
+            _record(connection, claim, exceptions, now)
+
+    def record_exceptions(
+        self, claim: Claim, exceptions: Iterable[OperationException], *, now: datetime
+    ) -> None:
+        """Record operations of the plan that are never sent (refused, held); again is no error."""
+        with self._writing() as connection:
+            hold(connection, claim)
+            _record(connection, claim, exceptions, now)
+
+    def list_exceptions(
+        self, batch: BatchId, target: TargetId, *, limit: int = 1000
+    ) -> list[OperationException]:
+        """Return what was planned and not applied by the present plan, by operation id."""
+        table = operation_exception.c
+        with self._reading() as connection:
+            state = read_state(connection, batch, target)
+            mine = (table.batch_id == batch) & (table.target_id == target)
+            query = select(*_EXCEPTION).where(mine, table.plan_digest == state.plan_digest)
+            rows = connection.execute(query.order_by(table.operation_id).limit(limit)).mappings()
+            return [OperationException(**row) for row in rows]
+
+
+def _key_of(claim: Claim) -> dict[str, Any]:
+    state = claim.state
+    if state.plan_digest is None:
+        raise PenstockError(
+            f"batch {state.batch_id!r} has no plan for target {state.target_id!r} yet: advance it "
+            "with Move.PLANNED and its plan_digest, and go on with the claim that returns"
+        )
+    return {
+        "batch_id": state.batch_id,
+        "target_id": state.target_id,
+        "plan_digest": state.plan_digest,
+    }
+
+
+def _matches(key: dict[str, Any]) -> ColumnElement[bool]:
+    return and_(*(execution_chunk.c[name] == value for name, value in key.items()))
+
+
+def _finished_at(connection: Connection, claim: Claim, key: dict[str, Any]) -> datetime | None:
+    query = select(execution_chunk.c.finished_at).where(_matches(key))
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        raise NotFound(
+            f"chunk {key['chunk']} of batch {claim.state.batch_id!r} was never started: record the "
+            "intent with start_chunk() before it is sent"
+        )
+    finished_at: datetime | None = row.finished_at
+    return finished_at
+
+
+def _record(
+    connection: Connection, claim: Claim, exceptions: Iterable[OperationException], now: datetime
+) -> None:
+    key = {**_key_of(claim), "recorded_at": now}
+    rows = [{**asdict(e), "message": storable_text(e.message), **key} for e in exceptions]
+    insert_new(connection, operation_exception, rows)

@@ -1,0 +1,87 @@
+"""Leases on lanes: every write on behalf of a claimed batch begins by holding its lane.
+
+The lane's row is locked first and the publish state's after it, by everyone, so that no two writers
+wait for each other.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, select, update
+
+from penstock.errors import LeaseLost, NotFound
+from penstock.identity.ids import BatchId, SourceId, TargetId
+from penstock.ports.control import Claim
+from penstock.publish.state import PublishState
+from resources.control_db.rows import STATE_COLUMNS, changed_columns, state_of
+from resources.control_db.tables import lane, publish_state
+
+
+def lane_is(source: SourceId, target: TargetId) -> ColumnElement[bool]:
+    """The condition that names one lane's row."""
+    return and_(lane.c.source_id == source, lane.c.target_id == target)
+
+
+def state_is(batch: BatchId, target: TargetId) -> ColumnElement[bool]:
+    """The condition that names one publish state's row."""
+    return and_(publish_state.c.batch_id == batch, publish_state.c.target_id == target)
+
+
+def hold(connection: Connection, claim: Claim) -> None:
+    """Lock a claim's lane until the transaction ends, or raise ``LeaseLost``.
+
+    A lease that has expired still holds as long as no other worker has taken the lane.
+    """
+    query = select(lane).where(lane_is(claim.state.source_id, claim.state.target_id))
+    row = connection.execute(query.with_for_update()).one_or_none()
+    if row is None or row.fencing_token != claim.fencing_token:
+        raise lost(claim, None if row is None else row.worker_id)
+    if row.batch_id != claim.state.batch_id:
+        raise LeaseLost(
+            f"worker {claim.worker_id!r} has ended its lease on {_lane_text(claim)}: "
+            "claim the batch again before writing for it"
+        )
+
+
+def lost(claim: Claim, holder: str | None) -> LeaseLost:
+    """Return the error of a worker whose lane another has claimed."""
+    by = f" by worker {holder!r}" if holder else ""
+    return LeaseLost(
+        f"the lease of worker {claim.worker_id!r} (token {claim.fencing_token}) on "
+        f"{_lane_text(claim)} was taken over{by}: stop, and write nothing more for batch "
+        f"{claim.state.batch_id!r}"
+    )
+
+
+def _lane_text(claim: Claim) -> str:
+    return f"lane {claim.state.source_id} -> {claim.state.target_id}"
+
+
+def end_lease(connection: Connection, state: PublishState) -> None:
+    """Free a lane; its fencing token stays, so that the next claim's is higher."""
+    free: dict[str, Any] = {"worker_id": None, "batch_id": None, "lease_expires_at": None}
+    where = lane_is(state.source_id, state.target_id)
+    connection.execute(update(lane).where(where).values(**free))
+
+
+def read_state(
+    connection: Connection, batch: BatchId, target: TargetId, *, lock: bool = False
+) -> PublishState:
+    """Return one publish state, or raise ``NotFound``."""
+    query = select(*STATE_COLUMNS).where(state_is(batch, target))
+    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
+    if row is None:
+        raise NotFound(
+            f"batch {batch!r} is not on its way to target {target!r}: `penstock publish-state` "
+            "lists what is"
+        )
+    return state_of(row)
+
+
+def write_state(connection: Connection, before: PublishState, after: PublishState) -> None:
+    """Store what changed between two versions of a publish state."""
+    columns = changed_columns(before, after)
+    if columns:
+        where = state_is(before.batch_id, before.target_id)
+        connection.execute(update(publish_state).where(where).values(**columns))

@@ -1,0 +1,71 @@
+"""Rows of the control database as the domain's values, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Unpack
+
+from sqlalchemy import Row
+
+from penstock.batch.source import SourceSpec
+from penstock.identity.ids import SourceId, TargetId, TenantId
+from penstock.publish.state import FailureDetails, PublishMetrics, PublishState
+from resources.control_db.tables import publish_state
+
+_METRICS = tuple(PublishMetrics.model_fields)
+_FAILURE = tuple(FailureDetails.model_fields)
+_PLAIN = tuple(
+    name for name in PublishState.model_fields if name not in {"metrics", "failure_details"}
+)
+STATE_COLUMNS = tuple(publish_state.c[name] for name in (*_PLAIN, *_METRICS, *_FAILURE))
+"""The columns that make a publish state."""
+
+
+def storable_text(text: str | None) -> str | None:
+    """Return text that PostgreSQL takes: NUL, and halves of surrogate pairs, become U+FFFD."""
+    if text is None:
+        return None
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def state_of(row: Row[Unpack[tuple[Any, ...]]]) -> PublishState:
+    """Read a publish state from a row that has :data:`STATE_COLUMNS`."""
+    values = row._mapping
+    failure = None
+    if values["error_code"] is not None:
+        failure = FailureDetails.model_construct(**{name: values[name] for name in _FAILURE})
+    metrics = PublishMetrics.model_construct(**{name: values[name] for name in _METRICS})
+    plain = {name: values[name] for name in _PLAIN}
+    return PublishState.model_validate({**plain, "metrics": metrics, "failure_details": failure})
+
+
+def state_columns(state: PublishState) -> dict[str, Any]:
+    """Return the columns of a publish state, ``mode`` aside."""
+    failure = state.failure_details
+    columns: dict[str, Any] = {name: getattr(state, name) for name in _PLAIN}
+    columns["status"] = str(state.status)
+    columns |= state.metrics.model_dump()
+    columns |= dict.fromkeys(_FAILURE) if failure is None else failure.model_dump()
+    for name in ("error_code", "error_message", "failed_operation", "stack_trace"):
+        columns[name] = storable_text(columns[name])
+    return columns
+
+
+def changed_columns(before: PublishState, after: PublishState) -> dict[str, Any]:
+    """Return the columns that differ between two versions of a publish state."""
+    old = state_columns(before)
+    return {name: value for name, value in state_columns(after).items() if old[name] != value}
+
+
+def spec_of(row: Mapping[str, Any]) -> SourceSpec:
+    """Read a source's declaration from its row."""
+    return SourceSpec(
+        source_id=SourceId(row["source_id"]),
+        tenant_id=TenantId(row["tenant_id"]),
+        importance=row["importance"],
+        complexity=row["complexity"],
+        cadence_s=row["cadence_s"],
+        sla_s=row["sla_s"],
+        targets=tuple(TargetId(target) for target in row["targets"]),
+        description=row["description"],
+    )

@@ -1,0 +1,49 @@
+"""Declared sources in the control database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+
+from sqlalchemy import select, update
+
+from penstock.batch.source import SourceSpec
+from penstock.errors import UndeclaredSource
+from penstock.identity.ids import SourceId
+from resources.control_db.engine import Database, upsert
+from resources.control_db.rows import spec_of
+from resources.control_db.tables import source as sources
+
+
+class SqlSources(Database):
+    """:class:`penstock.ports.control.Sources` in SQL."""
+
+    def sync_sources(self, specs: Iterable[SourceSpec]) -> None:
+        """Make the stored declarations equal these; the others are kept, marked undeclared."""
+        # In the order of ids, so that two code locations that sync at once cannot deadlock.
+        ordered = sorted(specs, key=lambda spec: spec.source_id)
+        rows = [{**asdict(s), "targets": list(s.targets), "declared": True} for s in ordered]
+        declared = [spec.source_id for spec in ordered]
+        with self._writing() as connection:
+            upsert(connection, sources, rows)
+            gone = sources.c.declared & sources.c.source_id.not_in(declared)
+            connection.execute(update(sources).where(gone).values(declared=False))
+
+    def list_sources(self) -> list[SourceSpec]:
+        """Return the declared sources by id."""
+        query = select(sources).where(sources.c.declared).order_by(sources.c.source_id)
+        with self._reading() as connection:
+            return [spec_of(dict(row)) for row in connection.execute(query).mappings()]
+
+    def get_source(self, source: SourceId) -> SourceSpec:
+        """Return one declared source, or raise ``UndeclaredSource``."""
+        query = select(sources).where(sources.c.source_id == source)
+        with self._reading() as connection:
+            row = connection.execute(query).mappings().one_or_none()
+        if row is None or not row["declared"]:
+            was = "is no longer declared" if row is not None else "was never declared"
+            raise UndeclaredSource(
+                f"source {source!r} {was}: name it in platform_assets/sources.py and reload the "
+                "code location"
+            )
+        return spec_of(dict(row))

@@ -1,0 +1,171 @@
+"""Publish states, ledgers and snapshots in the control database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, delete, select
+
+from penstock.batch.rows import Kind
+from penstock.errors import LeaseLost, PenstockError
+from penstock.identity.ids import BatchId, SourceId, TargetId
+from penstock.ports.control import Claim, SnapshotHead
+from penstock.publish.ledger import LedgerRow
+from penstock.publish.state import (
+    IN_HAND,
+    Move,
+    PublishState,
+    PublishStatus,
+    moved,
+    requeued,
+)
+from resources.control_db.engine import Database, upsert
+from resources.control_db.leases import end_lease, hold, read_state, write_state
+from resources.control_db.rows import STATE_COLUMNS, state_of
+from resources.control_db.tables import publish_ledger, publish_state, snapshot
+
+
+class SqlStates(Database):
+    """:class:`penstock.ports.control.PublishStates` in SQL."""
+
+    def get_state(self, batch: BatchId, target: TargetId) -> PublishState:
+        """Return one publish state, or raise ``NotFound``."""
+        with self._reading() as connection:
+            return read_state(connection, batch, target)
+
+    def list_states(
+        self,
+        *,
+        batch: BatchId | None = None,
+        source: SourceId | None = None,
+        target: TargetId | None = None,
+        statuses: Sequence[PublishStatus] = (),
+        limit: int = 1000,
+    ) -> list[PublishState]:
+        """Return publish states, newest source timestamp first."""
+        table = publish_state.c
+        newest_first = (table.source_timestamp.desc(), table.batch_id.desc(), table.target_id)
+        query = select(*STATE_COLUMNS).order_by(*newest_first).limit(limit)
+        for column, value in (
+            (table.batch_id, batch),
+            (table.source_id, source),
+            (table.target_id, target),
+        ):
+            if value is not None:
+                query = query.where(column == value)
+        if statuses:
+            query = query.where(table.status.in_([str(status) for status in statuses]))
+        with self._reading() as connection:
+            return [state_of(row) for row in connection.execute(query)]
+
+    def advance(
+        self, claim: Claim, move: Move, *, now: datetime, changes: Mapping[str, Any] | None = None
+    ) -> Claim:
+        """Make one move under a claim, with other fields of the state.
+
+        A move out of hand ends the lease. To SUCCEED, call :meth:`complete`.
+        """
+        if move is Move.SUCCEED:
+            raise PenstockError("a batch succeeds together with its snapshot: call complete()")
+        with self._writing() as connection:
+            state = _move(connection, claim, move, now, changes)
+        return replace(claim, state=state)
+
+    def requeue(
+        self, batch: BatchId, target: TargetId, *, now: datetime, republish: bool
+    ) -> PublishState:
+        """Put a batch back in the queue on an operator's word (COMPLETE or FAILED to PENDING)."""
+        with self._writing() as connection:
+            before = read_state(connection, batch, target, lock=True)
+            after = requeued(before, now=now, republish=republish)
+            write_state(connection, before, after)
+        return after
+
+    def complete(
+        self,
+        claim: Claim,
+        *,
+        now: datetime,
+        changes: Mapping[str, Any],
+        head: SnapshotHead,
+        ledger: Sequence[LedgerRow],
+    ) -> PublishState:
+        """In one transaction: SUCCEED, advance the snapshot, store the ledger, end the lease."""
+        with self._writing() as connection:
+            state = _move(connection, claim, Move.SUCCEED, now, changes)
+            _advance_snapshot(connection, state, head)
+            _store_ledger(connection, state, ledger)
+        return state
+
+    def get_ledger(self, batch: BatchId, target: TargetId) -> list[LedgerRow]:
+        """Return the conservation ledger of a COMPLETE batch, by kind and type."""
+        table = publish_ledger
+        mine = (table.c.batch_id == batch) & (table.c.target_id == target)
+        columns = [table.c[name] for name in LedgerRow.model_fields]
+        query = select(*columns).where(mine).order_by(table.c.kind, table.c.type_name)
+        with self._reading() as connection:
+            read_state(connection, batch, target)
+            rows = connection.execute(query).mappings().all()
+        return [LedgerRow.model_validate({**row, "kind": Kind(row["kind"])}) for row in rows]
+
+    def snapshot_head(self, source: SourceId, target: TargetId) -> SnapshotHead | None:
+        """Return the current snapshot, or None before the first publish."""
+        with self._reading() as connection:
+            return _head(connection, source, target)
+
+
+def _move(
+    connection: Connection,
+    claim: Claim,
+    move: Move,
+    now: datetime,
+    changes: Mapping[str, Any] | None,
+) -> PublishState:
+    hold(connection, claim)
+    before = read_state(connection, claim.state.batch_id, claim.state.target_id, lock=True)
+    after = moved(before, move, now=now, changes=changes)
+    write_state(connection, before, after)
+    if after.status not in IN_HAND:
+        end_lease(connection, after)
+    return after
+
+
+def _head(connection: Connection, source: SourceId, target: TargetId) -> SnapshotHead | None:
+    mine = (snapshot.c.source_id == source) & (snapshot.c.target_id == target)
+    row = connection.execute(select(snapshot).where(mine)).mappings().one_or_none()
+    return None if row is None else SnapshotHead(**row)
+
+
+def _advance_snapshot(connection: Connection, state: PublishState, head: SnapshotHead) -> None:
+    of = (head.batch_id, head.source_id, head.target_id)
+    if of != (state.batch_id, state.source_id, state.target_id):
+        raise PenstockError(
+            f"the snapshot given for batch {state.batch_id!r} and target {state.target_id!r} is of "
+            f"batch {head.batch_id!r} and lane {head.source_id} -> {head.target_id}"
+        )
+    old = _head(connection, state.source_id, state.target_id)
+    version = old.version if old else 0
+    if head.version != version + 1:
+        raise LeaseLost(
+            f"snapshot version {head.version} of lane {state.source_id} -> {state.target_id} does not "
+            f"follow version {version}, which is current: another worker has advanced it"
+        )
+    if old and head.source_timestamp < old.source_timestamp:
+        raise PenstockError(
+            f"the snapshot of lane {state.source_id} -> {state.target_id} cannot go back from source "
+            f"timestamp {old.source_timestamp} to {head.source_timestamp}: a republish keeps it"
+        )
+    upsert(connection, snapshot, [asdict(head)])
+
+
+def _store_ledger(connection: Connection, state: PublishState, ledger: Sequence[LedgerRow]) -> None:
+    table = publish_ledger
+    mine = (table.c.batch_id == state.batch_id) & (table.c.target_id == state.target_id)
+    connection.execute(delete(table).where(mine))
+    key = {"batch_id": state.batch_id, "target_id": state.target_id}
+    rows = [{**row.model_dump(), "kind": str(row.kind), **key} for row in ledger]
+    if rows:
+        connection.execute(table.insert(), rows)

@@ -1,0 +1,31 @@
+"""The control database as use cases take it: all of ``penstock.ports.control`` in one object."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from sqlalchemy import Engine
+
+from resources.control_db.batches import SqlBatches
+from resources.control_db.dead_letters import SqlDeadLetters
+from resources.control_db.executions import SqlExecutions
+from resources.control_db.queue import SqlQueue
+from resources.control_db.schema import upgrade
+from resources.control_db.sources import SqlSources
+from resources.control_db.states import SqlStates
+
+__all__ = ["SqlControlStore", "upgrade"]
+
+
+class SqlControlStore(SqlSources, SqlBatches, SqlQueue, SqlStates, SqlExecutions, SqlDeadLetters):
+    """A :class:`penstock.ports.control.ControlStore` on SQLite or PostgreSQL.
+
+    Its schema has to be there: call :func:`upgrade` first. Threads may share one; a forked process may not.
+    """
+
+    @classmethod
+    def from_engine(cls, engine: Engine) -> Self:
+        """Return a store on an engine that ``resources.control_db.engine.open_engine`` made."""
+        store = cls.__new__(cls)
+        store.engine = engine
+        return store
