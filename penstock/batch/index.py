@@ -18,6 +18,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Literal, Protocol
 
 import numpy as np
@@ -33,7 +34,7 @@ MAGIC = b"PENSTIX1"
 LOCATOR_ROW_BITS = 40
 WRITE_CHUNK_ROWS = 65_536
 
-Column = Literal["key_hi", "key_lo", "hash_hi", "hash_lo", "locator"]
+Column = Literal["key_hi", "key_lo", "hash_hi", "hash_lo", "locator", "before_hi", "before_lo"]
 I64 = npt.NDArray[np.int64]
 
 _COLUMNS: tuple[Column, ...] = ("key_hi", "key_lo", "hash_hi", "hash_lo")
@@ -135,7 +136,10 @@ class SectionRows:
     hash_hi: U64
     hash_lo: U64
     locator: U64 | None = None
-    """Where a row's attributes are, for files that are not in the order of their data: ordinal << 40 | row."""
+    """Where a row's attributes are, for files not in the order of their data: ordinal << 40 | row."""
+    before_hi: U64 | None = None
+    before_lo: U64 | None = None
+    """In a snapshot's delta: the digest that the row had before, (0, 0) if it was not there."""
 
     @property
     def rows(self) -> int:
@@ -168,7 +172,9 @@ class SectionRows:
     def _column(self, name: Column, lo: int, hi: int) -> U64:
         if name == "locator" and self.locator is None:
             return np.arange(lo, hi, dtype=np.uint64)
-        column: U64 = getattr(self, name)
+        column: U64 | None = getattr(self, name)
+        if column is None:
+            raise ValueError(f"rows of type {self.type_name!r} have no column {name}")
         return column[lo:hi]
 
 
@@ -227,7 +233,7 @@ class _Footer(BaseModel):
 
 
 def write_index(
-    sink: Sink, sections: Iterable[KeyedRows], *, locators: bool = False
+    sink: Sink, sections: Iterable[KeyedRows], *, extra: Sequence[Column] = ()
 ) -> tuple[int, str]:
     """Write an index file of sections in order of their type names; return its bytes and its SHA-256 in hex.
 
@@ -245,7 +251,7 @@ def write_index(
                 "write sections once each, in order of their names"
             )
         start = entries[-1].start + entries[-1].rows if entries else 0
-        entries.append(_write_section(out, section, start, locators=locators))
+        entries.append(_write_section(out, section, start, extra))
     footer = _Footer(sections=tuple(entries)).model_dump_json().encode()
     out.write(footer)
     out.write(_TRAILER.pack(len(footer), hashlib.sha256(footer).digest()[:16], MAGIC))
@@ -270,29 +276,31 @@ class _Out:
         self.write(words.data.cast("B") if len(words) else b"")
 
 
-def _write_section(out: _Out, section: KeyedRows, start: int, *, locators: bool) -> _SectionEntry:
+def _write_section(
+    out: _Out, section: KeyedRows, start: int, extra: Sequence[Column]
+) -> _SectionEntry:
     offsets: dict[str, int] = {"key_hi": out.size_bytes}
     starts, fence_hi, fence_lo = _write_keys(out, section)
     offsets["key_lo"] = out.size_bytes
     for (values,) in _chunks(section, ("key_lo",)):
         out.array(values)
-    sums = {}
-    for name in ("hash_hi", "hash_lo"):
+    offsets["hash_hi"] = out.size_bytes
+    sum_hi = _write_hashes(out, section, "hash_hi", starts)
+    offsets["hash_lo"] = out.size_bytes
+    sum_lo = _write_hashes(out, section, "hash_lo", starts)
+    for name in extra:
         offsets[name] = out.size_bytes
-        sums[name] = _write_hashes(out, section, name, starts)
-    if locators:
-        offsets["locator"] = out.size_bytes
-        for (values,) in _chunks(section, ("locator",)):
+        for (values,) in _chunks(section, (name,)):
             out.array(values)
     directory = out.size_bytes
-    for array in (fence_hi, fence_lo, starts.astype(np.uint64), sums["hash_hi"], sums["hash_lo"]):
+    for array in (fence_hi, fence_lo, starts.astype(np.uint64), sum_hi, sum_lo):
         out.array(array)
     return _SectionEntry(
         type_name=section.type_name,
         start=start,
         rows=section.rows,
-        sum_hi=wrapping_sum(sums["hash_hi"]),
-        sum_lo=wrapping_sum(sums["hash_lo"]),
+        sum_hi=wrapping_sum(sum_hi),
+        sum_lo=wrapping_sum(sum_lo),
         columns=offsets,
         leaves=len(starts),
         directory=directory,
@@ -445,6 +453,8 @@ class IndexSection:
 
     def _column(self, name: Column, lo: int, hi: int) -> U64:
         offset = self.entry.columns.get(name)
+        if offset is None and name != "locator":
+            raise IndexCorrupt(f"{self.file.where} has no column {name}: fetch it again")
         if offset is None:
             return np.arange(self.start + lo, self.start + hi, dtype=np.uint64)
         return self.file.words(offset + 8 * lo, hi - lo)
@@ -552,8 +562,11 @@ def _check_bounds(footer: _Footer, end: int, where: str) -> None:
 # Looking up -------------------------------------------------------------------------------------------------
 
 
-def find_rows(section: KeyedRows, key_hi: U64, key_lo: U64) -> I64:
-    """Return where keys lie in a section, counted from its first row, -1 where absent; keys in any order."""
+def find_rows(section: KeyedRows, key_hi: U64, key_lo: U64, *, locators: bool = False) -> I64:
+    """Return where keys, in any order, lie in a section: rows from its first, or their locators.
+
+    What is absent is -1. Reads only the leaves that could hold a key.
+    """
     found = np.full(len(key_hi), -1, np.int64)
     if not section.rows or not len(key_hi):
         return found
@@ -563,9 +576,14 @@ def find_rows(section: KeyedRows, key_hi: U64, key_lo: U64) -> I64:
     for first, stop in _runs(leaf):
         ask = order[first:stop]
         lo, hi = int(leaves.first[leaf[first]]), int(leaves.first[leaf[stop - 1] + 1])
-        columns = section.read(("key_hi", "key_lo"), lo, hi)
-        at = positions_of(columns[0], columns[1], key_hi[ask], key_lo[ask])
-        found[ask] = np.where(at < 0, at, at + lo)
+        have_hi, have_lo = section.read(("key_hi", "key_lo"), lo, hi)
+        at = positions_of(have_hi, have_lo, key_hi[ask], key_lo[ask])
+        there = at >= 0
+        if locators and there.any():
+            (locator,) = section.read(("locator",), lo, hi)
+            found[ask[there]] = locator[at[there]].astype(np.int64)
+        else:
+            found[ask[there]] = at[there] + lo
     return found
 
 
@@ -600,5 +618,4 @@ def _runs(leaf: I64, *, max_leaves: int = 512) -> Iterator[tuple[int, int]]:
     if not len(leaf):
         return
     cuts = np.flatnonzero((np.diff(leaf) > 1) | (np.diff(leaf // max_leaves) > 0)) + 1
-    bounds = [0, *cuts.tolist(), len(leaf)]
-    yield from zip(bounds[:-1], bounds[1:], strict=True)
+    yield from pairwise([0, *cuts.tolist(), len(leaf)])

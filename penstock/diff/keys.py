@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from penstock.batch.index import I64, LOCATOR_ROW_BITS, KeyedRows, positions_of
+from penstock.batch.index import I64, LOCATOR_ROW_BITS, Column, KeyedRows, positions_of
 from penstock.errors import IndexCorrupt
 from penstock.identity.digest import U64
 
 _ROW_MASK = np.uint64((1 << LOCATOR_ROW_BITS) - 1)
-_ALL = ("key_hi", "key_lo", "hash_hi", "hash_lo", "locator")
+_ALL: tuple[Column, ...] = ("key_hi", "key_lo", "hash_hi", "hash_lo", "locator")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,7 +114,9 @@ class SectionDiff:
         clipped = np.maximum(at, 0)
         same = there.copy()
         if len(before):
-            same &= (before.hash_hi[clipped] == after.hash_hi) & (before.hash_lo[clipped] == after.hash_lo)
+            same &= (before.hash_hi[clipped] == after.hash_hi) & (
+                before.hash_lo[clipped] == after.hash_lo
+            )
         updated = np.flatnonzero(there & ~same & ~gone)
         absent = np.ones(len(before), bool)
         absent[at[there]] = False
@@ -142,9 +144,7 @@ def _whole(side: KeyedRows | None) -> RowRefs:
     return RowRefs(**dict(zip(_ALL, side.read(_ALL, 0, side.rows), strict=True)))
 
 
-def diff_section(
-    before: KeyedRows | None, after: KeyedRows | None, *, absent: bool
-) -> SectionDiff:
+def diff_section(before: KeyedRows | None, after: KeyedRows | None, *, absent: bool) -> SectionDiff:
     """Return what takes ``before`` to ``after``, both of one type; None is no rows.
 
     ``absent`` says that what ``after`` does not have is deleted (a full batch). Tombstones delete either way. Raises

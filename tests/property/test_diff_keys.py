@@ -1,0 +1,94 @@
+"""The key diff against what two dicts say."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock.batch.index import NOTHING
+from penstock.diff.keys import diff_section
+from tests.property.index_models import Hash, Key, Model, gathered, index_file, keys, models
+
+edits = st.dictionaries(
+    keys, st.one_of(st.none(), st.tuples(st.integers(1, 3), st.integers(0, 3))), max_size=25
+)
+
+
+@st.composite
+def sides(draw: st.DrawFn) -> tuple[Model, Model]:
+    """Two models: unrelated ones, or one edited into the other."""
+    before = draw(models)
+    if draw(st.booleans()):
+        return before, draw(models)
+    after = dict(before)
+    for key, value in draw(edits).items():
+        if value is None:
+            after.pop(key, None)
+        else:
+            after[key] = value
+    return before, after
+
+
+def located(model: Model) -> dict[Key, tuple[Hash, int]]:
+    """Return each row with its position."""
+    return {key: (model[key], row) for row, key in enumerate(sorted(model))}
+
+
+@settings(max_examples=400, deadline=None)
+@given(sides(), st.booleans())
+def test_a_diff_is_what_two_dicts_say(pair: tuple[Model, Model], absent: bool) -> None:
+    """Every change is found once, with both sides' digests and places, and the counts balance."""
+    before, after = pair
+    diff = diff_section(
+        index_file({"t": before}).sections["t"],
+        index_file({"t": after}).sections["t"],
+        absent=absent,
+    )
+    found = gathered(list(diff))
+    old, new = located(before), located(after)
+    updated = {k for k in old.keys() & new.keys() if before[k] != after[k]}
+    gone = old.keys() - new.keys()
+    assert found["created"] == {k: new[k] for k in new.keys() - old.keys()}
+    assert found["updated_before"] == {k: old[k] for k in updated}
+    assert found["updated_after"] == {k: new[k] for k in updated}
+    assert found["deleted"] == ({k: old[k] for k in gone} if absent else {})
+    counts = diff.counts
+    assert counts.created + counts.updated + counts.unchanged == len(after)
+    assert counts.kept == (0 if absent else len(gone))
+    assert counts.deleted == (len(gone) if absent else 0)
+
+
+@settings(max_examples=200, deadline=None)
+@given(models, edits)
+def test_a_delta_batch_changes_what_it_names_and_nothing_else(
+    before: Model, named: dict[Key, Hash | None]
+) -> None:
+    """Tombstones delete what is there; those of what is not there are counted as unchanged."""
+    delta = {key: value or (0, 0) for key, value in named.items()}
+    diff = diff_section(
+        index_file({"t": before}).sections["t"],
+        index_file({"t": delta}).sections["t"],
+        absent=False,
+    )
+    found = gathered(list(diff))
+    after = dict(before)
+    for part in ("created", "updated_after"):
+        after |= {key: row[0] for key, row in found[part].items()}
+    for key in found["deleted"]:
+        del after[key]
+    expected = before | {k: v for k, v in named.items() if v}
+    assert after == {k: v for k, v in expected.items() if k not in named or named[k]}
+    assert found["deleted"].keys() == {k for k, v in named.items() if not v and k in before}
+    assert diff.counts.unchanged == len(delta) - sum(
+        map(len, (found["created"], found["updated_after"], found["deleted"]))
+    )
+
+
+@given(models)
+def test_a_side_without_rows_is_everything_created_or_deleted(model: Model) -> None:
+    """None stands for no rows on either side."""
+    section = index_file({"t": model}).sections["t"]
+    assert gathered(list(diff_section(None, section, absent=True)))["created"] == located(model)
+    assert gathered(list(diff_section(section, None, absent=True)))["deleted"] == located(model)
+    assert gathered(list(diff_section(section, None, absent=False)))["deleted"] == {}
+    assert (section.totals == NOTHING) == (not model)
