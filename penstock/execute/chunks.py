@@ -1,0 +1,115 @@
+"""Applying one chunk: tier 1 retries while the target is away, bisection while it refuses.
+
+A refused chunk is halved until the culprits stand alone, so k poison operations among n cost O(k log n) calls and
+nothing but themselves.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import assert_never
+
+import pyarrow as pa
+
+from penstock.ports.clock import Clock
+from penstock.ports.target import (
+    Applied,
+    ApplyContext,
+    ApplyOutcome,
+    OperationFailure,
+    Outcome,
+    Rejected,
+    Target,
+    Unavailable,
+)
+from penstock.publish.retry import Attempt, GiveUp, RetryAt, RetryPolicy, decide
+
+
+class TargetDown(Exception):  # noqa: N818  a fact that ends the execution for now, not a defect
+    """The target stayed unavailable through tier 1."""
+
+    def __init__(self, outcome: Unavailable) -> None:
+        super().__init__(outcome.message)
+        self.outcome = outcome
+
+
+@dataclass(kw_only=True)
+class ChunkResult:
+    """What became of a chunk."""
+
+    applied: int = 0
+    already_applied: int = 0
+    failures: list[OperationFailure] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Applier:
+    """Applies chunks to one target on behalf of one claim."""
+
+    target: Target
+    clock: Clock
+    retry_policy: RetryPolicy
+    jitter: Callable[[], float]
+    """Uniform in [0, 1); injected, so that tests are deterministic."""
+
+    def apply(self, operations: pa.Table, context: ApplyContext) -> ChunkResult:
+        """Apply a chunk; raises :class:`TargetDown` or ``LeaseLost``."""
+        result = ChunkResult()
+        self._apply(operations, context, result)
+        return result
+
+    def _apply(self, operations: pa.Table, context: ApplyContext, result: ChunkResult) -> None:
+        if not len(operations):
+            return
+        outcome = self._send(operations, context)
+        match outcome:
+            case Applied():
+                result.applied += outcome.applied
+                result.already_applied += outcome.already_applied
+                result.failures += outcome.failures
+            case Rejected() if len(operations) == 1:
+                result.failures.append(_culprit(operations, outcome))
+            case Rejected():
+                half = len(operations) // 2
+                self._apply(operations.slice(0, half), context, result)
+                self._apply(operations.slice(half), context, result)
+            case Unavailable():
+                raise TargetDown(outcome)
+            case _:
+                assert_never(outcome)
+
+    def _send(self, operations: pa.Table, context: ApplyContext) -> ApplyOutcome:
+        """Call the target, again and again while it is unavailable and tier 1 allows."""
+        history: list[Attempt] = []
+        while True:
+            outcome = self.target.apply(operations, context)
+            if not isinstance(outcome, Unavailable):
+                return outcome
+            now = self.clock.now()
+            decision = decide(self.retry_policy, history, outcome, now, self.jitter())
+            history.append(Attempt(at=now, message=outcome.message))
+            if isinstance(decision, GiveUp) or not _soon(decision, now, self.retry_policy):
+                return outcome
+            self.clock.sleep(max(0.0, (decision.at - now).total_seconds()))
+
+
+def _soon(decision: RetryAt, now: datetime, policy: RetryPolicy) -> bool:
+    """Only tier 1 is waited for here; later tiers give the lane back to the queue."""
+    return decision.tier == 1
+
+
+def _culprit(operation: pa.Table, outcome: Rejected) -> OperationFailure:
+    return OperationFailure(
+        operation_id=operation.column("operation_id")[0].as_py(),
+        outcome=Outcome.REJECTED,
+        code=outcome.code,
+        message=outcome.message,
+    )
+
+
+def stack_trace(error: BaseException) -> str:
+    """Return the last 8,000 characters of an error's trace, without the values of variables."""
+    return "".join(traceback.format_exception(error))[-8000:]
