@@ -13,7 +13,7 @@ from penstock.errors import NotFound, PenstockError
 from penstock.identity.ids import BatchId, SourceId
 from penstock.ports.control import BatchRecord
 from penstock.publish.state import PublishState
-from resources.control_db.engine import Database, insert_new
+from resources.control_db.engine import Database, insert_if_new, insert_new
 from resources.control_db.rows import state_columns
 from resources.control_db.tables import batch as batches
 from resources.control_db.tables import dead_letter, lane, publish_state
@@ -34,16 +34,12 @@ class SqlBatches(Database):
         _refuse_strangers(manifest, states)
         mode = str(manifest.mode)
         with self._writing() as connection:
-            if not insert_new(connection, batches, [_row_of(record)]):
+            if not insert_if_new(connection, batches, _row_of(record)):
                 return False
             # Lanes by id, so that two batches admitted at once cannot deadlock.
-            for target in sorted({state.target_id for state in states}):
-                row = {
-                    "source_id": manifest.source_id,
-                    "target_id": target,
-                    "fencing_token": 0,
-                }
-                insert_new(connection, lane, [row])
+            targets = sorted({state.target_id for state in states})
+            of_source = {"source_id": manifest.source_id, "fencing_token": 0}
+            insert_new(connection, lane, [{**of_source, "target_id": target} for target in targets])
             if states:
                 rows = [{**state_columns(state), "mode": mode} for state in states]
                 connection.execute(publish_state.insert(), rows)

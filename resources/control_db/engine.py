@@ -35,11 +35,15 @@ def open_engine(url: str | URL) -> Engine:
     """
     parsed = _parse(url)
     if parsed.get_backend_name() == "sqlite":
-        engine = create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
+        timeout = {"timeout": BUSY_TIMEOUT_MS / 1000}
+        engine = create_engine(parsed, connect_args=timeout, hide_parameters=True)
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    return create_engine(parsed, pool_pre_ping=True, pool_size=8, max_overflow=24)
+    # A worker thread holds one connection at a time; those beyond the pool are closed after use.
+    return create_engine(
+        parsed, pool_pre_ping=True, pool_size=8, max_overflow=24, hide_parameters=True
+    )
 
 
 def _parse(url: str | URL) -> URL:
@@ -105,26 +109,31 @@ class Database:
         self.engine.dispose()
 
 
-def insert_new(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> int:
-    """Insert those of ``rows`` whose primary key is not there yet; return how many a single row's insert did.
+def insert_if_new(connection: Connection, table: Table, row: dict[str, Any]) -> bool:
+    """Insert a row unless its primary key is there; say whether it was inserted."""
+    statement = _insert(connection, table).on_conflict_do_nothing()
+    first_of_key = next(iter(table.primary_key))
+    answer = connection.execute(statement.returning(first_of_key), row)
+    return answer.one_or_none() is not None
 
-    The count is exact for one row; drivers do not count many reliably.
-    """
-    if not rows:
-        return 0
-    if connection.dialect.name == "postgresql":
-        statement: Any = postgresql.insert(table).on_conflict_do_nothing()
-    else:
-        statement = sqlite.insert(table).on_conflict_do_nothing()
-    return int(connection.execute(statement, rows if len(rows) > 1 else rows[0]).rowcount)
+
+def insert_new(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert those of ``rows`` whose primary key is not there yet."""
+    if rows:
+        connection.execute(_insert(connection, table).on_conflict_do_nothing(), rows)
 
 
 def upsert(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
     """Insert ``rows``, or overwrite all other columns of those whose primary key is there."""
     if not rows:
         return
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    statement: Any = insert(table)
+    statement = _insert(connection, table)
     key = [column.name for column in table.primary_key]
     others = {name: statement.excluded[name] for name in rows[0] if name not in key}
     connection.execute(statement.on_conflict_do_update(index_elements=key, set_=others), rows)
+
+
+def _insert(connection: Connection, table: Table) -> Any:
+    # Both dialects spell ON CONFLICT alike, but have no common class for it.
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    return dialect.insert(table)

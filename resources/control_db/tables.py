@@ -30,6 +30,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import DontWrapMixin
 from sqlalchemy.types import TypeEngine
 
 from penstock.errors import PenstockError
@@ -46,6 +47,12 @@ metadata = MetaData(
 )
 
 
+class NaiveTimestamp(PenstockError, DontWrapMixin):
+    """A datetime without a zone was given for a moment."""
+
+    code = "naive_timestamp"
+
+
 class UtcTimestamp(TypeDecorator[datetime]):
     """A moment: aware in Python, always UTC; ``timestamptz`` on PostgreSQL, sortable text on SQLite."""
 
@@ -57,7 +64,7 @@ class UtcTimestamp(TypeDecorator[datetime]):
         if value is None:
             return None
         if value.tzinfo is None:
-            raise PenstockError(f"timestamp {value!r} has no time zone: pass an aware datetime")
+            raise NaiveTimestamp(f"timestamp {value!r} has no time zone: pass an aware datetime")
         moment = value.astimezone(UTC)
         return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
 
@@ -66,7 +73,7 @@ class UtcTimestamp(TypeDecorator[datetime]):
         if value is None:
             return None
         moment: datetime = value
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        return moment.replace(tzinfo=UTC) if dialect.name == "sqlite" else moment.astimezone(UTC)
 
 
 def json_type() -> TypeEngine[Any]:
