@@ -13,20 +13,12 @@ from sqlalchemy import URL, Connection, create_engine, text
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import NullPool
 
-from penstock.errors import PenstockError
-
 SYSTEM_SCHEMAS: Final[Mapping[str, frozenset[str]]] = {
     "postgresql": frozenset({"information_schema", "pg_catalog", "pg_toast"}),
     "mysql": frozenset({"information_schema", "mysql", "performance_schema", "sys"}),
     "mariadb": frozenset({"information_schema", "mysql", "performance_schema", "sys"}),
     "mssql": frozenset({"information_schema", "sys", "guest"}),
 }
-
-
-class SourceUnavailable(PenstockError):
-    """A source cannot be reached or read at all, so no batch can be made of it."""
-
-    code = "source_unavailable"
 
 
 def is_system_schema(dialect: str, schema: str) -> bool:

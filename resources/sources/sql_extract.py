@@ -22,8 +22,9 @@ from penstock.batch.qualified_name import qualified_name, within
 from penstock.batch.rows import Entity, Kind
 from penstock.batch.scope import Completeness
 from penstock.batch.source import Extract
+from resources.sources.errors import SourceUnavailable
 from resources.sources.sql_catalog import LINK_TYPES, OBJECT_TYPES
-from resources.sources.sql_dialects import SourceUnavailable, is_system_schema, open_engine, prepare
+from resources.sources.sql_dialects import is_system_schema, open_engine, prepare
 from resources.sources.sql_links import Known, link_rows
 from resources.sources.sql_reflection import Relation, reason_of, reflect_schema
 from resources.sources.sql_rows import Row, contains, part_rows, table_rows
