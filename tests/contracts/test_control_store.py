@@ -48,7 +48,7 @@ class TestSources:
             cadence_s=900,
             sla_s=3600,
             targets=(REGISTRY, TargetId("warehouse")),
-            description="Customers – all of them",
+            description="Customers, all of them: ä ß",
         )
         control_store.sync_sources([spec])
         assert control_store.get_source(SourceId("crm")) == spec
