@@ -87,11 +87,14 @@ class SqlCatalog:
                 "e.g. postgresql+psycopg://user@host/name or sqlite:////folder/file.db"
             )
         try:
-            return make_url(text)
+            url = make_url(text)
         except (ArgumentError, ValueError):
             raise PenstockError(
                 f"{where} is not a SQLAlchemy URL of the form dialect+driver://user:password@host/name"
             ) from None
+        if url.drivername in {"postgresql", "postgres"}:
+            return url.set(drivername="postgresql+psycopg")
+        return url
 
 
 def _listed(name: str, value: Any) -> Any:
