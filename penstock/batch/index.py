@@ -117,6 +117,11 @@ class KeyedRows(Protocol):
         """The digest of all rows."""
         ...
 
+    @property
+    def first_locator(self) -> int | None:
+        """The locator of the first row, where those of the others follow it by ones; None where they do not."""
+        ...
+
     def directory(self) -> Directory:
         """Return the leaves."""
         ...
@@ -152,6 +157,11 @@ class SectionRows:
         return Totals(
             rows=self.rows, sum_hi=wrapping_sum(self.hash_hi), sum_lo=wrapping_sum(self.hash_lo)
         )
+
+    @property
+    def first_locator(self) -> int | None:
+        """The locator of the first row, where those of the others follow it by ones."""
+        return 0 if self.locator is None else None
 
     def directory(self) -> Directory:
         """Return the leaves."""
@@ -414,6 +424,11 @@ class IndexSection:
     def totals(self) -> Totals:
         """The digest of all rows."""
         return Totals(rows=self.entry.rows, sum_hi=self.entry.sum_hi, sum_lo=self.entry.sum_lo)
+
+    @property
+    def first_locator(self) -> int | None:
+        """The locator of the first row, where those of the others follow it by ones."""
+        return None if "locator" in self.entry.columns else self.start
 
     def directory(self) -> Directory:
         """Return the leaves, read once. Raises :class:`IndexCorrupt` if they do not add up to the section."""

@@ -154,7 +154,9 @@ class Manifest(BaseModel):
 def read_manifest(data: bytes, *, where: str) -> Manifest:
     """Parse and validate a manifest's bytes; ``where`` (its object key) goes into every error."""
     if len(data) > MAX_MANIFEST_BYTES:
-        raise BadManifest(f"{where} has {len(data):,} bytes, over the limit of {MAX_MANIFEST_BYTES:,}")
+        raise BadManifest(
+            f"{where} has {len(data):,} bytes, over the limit of {MAX_MANIFEST_BYTES:,}"
+        )
     try:
         return Manifest.model_validate_json(data)
     except ValidationError as error:

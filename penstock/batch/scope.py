@@ -5,9 +5,11 @@ An absence deletes only inside a scope that is ``complete``. Every other complet
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from penstock.batch.rows import Kind
@@ -49,26 +51,51 @@ class Scope(BaseModel):
     def _valid_type(cls, value: str) -> str:
         return ids.type_name(value)
 
-    def covers(self, key: str) -> bool:
-        """Say whether a key of this scope's type lies inside it."""
-        prefix = self.key_prefix.rstrip("/")
-        return not prefix or key == prefix or key.startswith(prefix + "/")
 
+class ScopeMap:
+    """All scopes of a batch, ready to be asked about many keys.
 
-def completeness_of(
-    scopes: Sequence[Scope], kind: Kind, type_name: str, key: str
-) -> Completeness:
-    """Return the completeness that holds for one key: the longest matching prefix decides.
-
-    Between scopes of equal prefix, the least complete wins: one failed page makes the scope failed.
-    A key that no scope covers is ``non_authoritative``.
+    The longest matching prefix decides. Between scopes of equal prefix the least complete wins: one failed page makes
+    the scope failed. A key that no scope covers is ``non_authoritative``.
     """
-    best: tuple[int, int] | None = None
-    answer = Completeness.NON_AUTHORITATIVE
-    for scope in scopes:
-        if scope.kind is not kind or scope.type_name != type_name or not scope.covers(key):
-            continue
-        rank = (len(scope.key_prefix.rstrip("/")), scope.completeness is not Completeness.COMPLETE)
-        if best is None or rank > best:
-            best, answer = rank, scope.completeness
-    return answer
+
+    def __init__(self, scopes: Iterable[Scope]) -> None:
+        self._by_type: dict[tuple[Kind, str], dict[str, Completeness]] = {}
+        for scope in scopes:
+            prefixes = self._by_type.setdefault((scope.kind, scope.type_name), {})
+            prefix = scope.key_prefix.rstrip("/")
+            if prefixes.get(prefix, Completeness.COMPLETE) is Completeness.COMPLETE:
+                prefixes[prefix] = scope.completeness
+
+    def types(self, kind: Kind) -> list[str]:
+        """Return the types that some scope speaks for, sorted."""
+        return sorted(type_name for k, type_name in self._by_type if k is kind)
+
+    def any_complete(self, kind: Kind, type_name: str) -> bool:
+        """Say whether an absence of this type could be a delete at all."""
+        return Completeness.COMPLETE in self._by_type.get((kind, type_name), {}).values()
+
+    def wholly_complete(self, kind: Kind, type_name: str) -> bool:
+        """Say whether every absence of this type is a delete, whatever its key."""
+        prefixes = self._by_type.get((kind, type_name), {})
+        return "" in prefixes and set(prefixes.values()) == {Completeness.COMPLETE}
+
+    def completeness(self, kind: Kind, type_name: str, key: str) -> Completeness:
+        """Return the completeness that holds for one key (a relationship's ``from_key``)."""
+        prefixes = self._by_type.get((kind, type_name), {})
+        prefix = key
+        while True:
+            if prefix in prefixes:
+                return prefixes[prefix]
+            if not prefix:
+                return Completeness.NON_AUTHORITATIVE
+            prefix = prefix.rpartition("/")[0]
+
+    def complete_mask(
+        self, kind: Kind, type_name: str, keys: Sequence[str]
+    ) -> npt.NDArray[np.bool_]:
+        """Return, per key, whether its absence is a delete."""
+        if self.wholly_complete(kind, type_name):
+            return np.ones(len(keys), bool)
+        complete = Completeness.COMPLETE
+        return np.array([self.completeness(kind, type_name, key) is complete for key in keys], bool)

@@ -17,7 +17,9 @@ import pyarrow as pa
 _MISSING = object()
 
 
-def changed_fields(before: pa.ChunkedArray | pa.Array, after: pa.ChunkedArray | pa.Array) -> pa.Array:
+def changed_fields(
+    before: pa.ChunkedArray | pa.Array, after: pa.ChunkedArray | pa.Array
+) -> pa.Array:
     """Return, per row, the sorted names of the attributes that differ, as ``list<string>``.
 
     ``before`` and ``after`` are canonical texts of the same entities, in the same order. Values are compared as
@@ -38,10 +40,12 @@ def _changed_names(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
         for name, value in after.items()
         if (old := before.get(name, missing)) != value or type(old) is not type(value)
     ]
-    if len(before) != len(after) or len(changed):
+    if len(before) != len(after) or changed:
         changed += [name for name in before if name not in after]
     if not changed:  # they differ deep inside, in type only: [1] against [1.0]
-        changed = [name for name in after if orjson.dumps(before[name]) != orjson.dumps(after[name])]
+        changed = [
+            name for name in after if orjson.dumps(before[name]) != orjson.dumps(after[name])
+        ]
     return sorted(_plain(name) for name in changed)
 
 

@@ -1,156 +1,199 @@
 """Which keys changed between two sorted indexes, found in bounded memory and with as few reads as can be.
 
 1. Sections whose totals agree are equal: nothing else is read.
-2. The leaf directories are compared between the fences that both have; only where the sums differ are rows read.
-3. Rows of those stretches are merged by the piece of some 32k rows, and what was found must explain the difference
-   of the sums, piece by piece; if it does not, the stretch is joined again on all 128 bits of its keys.
+2. The leaf directories are compared between the fences that both have (``stretches``); only where the sums differ are
+   rows read.
+3. Rows of those stretches are merged by the piece of some 16k rows (``merge``), and what was found must explain
+   the difference of the sums; if it does not, the piece is merged again on all 128 bits, and if that does not
+   explain it either, a file is corrupt.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
-from penstock.batch.index import I64, LOCATOR_ROW_BITS, Column, KeyedRows, positions_of
+from penstock.batch.index import Directory, KeyedRows
+from penstock.diff.merge import Merged, Side, exact, fast
+from penstock.diff.rows import DiffCounts, KeyChanges, RowRefs
+from penstock.diff.stretches import Piece, named, pieces, touched
 from penstock.errors import IndexCorrupt
-from penstock.identity.digest import U64
 
-_ROW_MASK = np.uint64((1 << LOCATOR_ROW_BITS) - 1)
-_ALL: tuple[Column, ...] = ("key_hi", "key_lo", "hash_hi", "hash_lo", "locator")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RowRefs:
-    """Some rows of one type: their keys, their digests, and where their attributes are. Arrays of one length."""
-
-    key_hi: U64
-    key_lo: U64
-    hash_hi: U64
-    hash_lo: U64
-    locator: U64
-    """Ordinal of the file << 40 | row in it; for rows of a batch the ordinal is 0."""
-
-    def __len__(self) -> int:
-        return len(self.key_hi)
-
-    @property
-    def rows(self) -> I64:
-        """Positions among all rows of the kind in the file that holds them."""
-        return (self.locator & _ROW_MASK).astype(np.int64)
-
-    @property
-    def ordinals(self) -> I64:
-        """Which file holds them: an index into ``SnapshotManifest.files``."""
-        return (self.locator >> np.uint64(LOCATOR_ROW_BITS)).astype(np.int64)
-
-    def take(self, at: I64) -> RowRefs:
-        """Return some of them."""
-        return RowRefs(
-            key_hi=self.key_hi[at],
-            key_lo=self.key_lo[at],
-            hash_hi=self.hash_hi[at],
-            hash_lo=self.hash_lo[at],
-            locator=self.locator[at],
-        )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class KeyChanges:
-    """What changed in one stretch of keys of one type, each part in order of its keys."""
-
-    type_name: str
-    created: RowRefs
-    """Rows of ``after``."""
-    updated_before: RowRefs
-    updated_after: RowRefs
-    """The same entities as ``updated_before``, in the same order."""
-    deleted: RowRefs
-    """Rows of ``before``."""
-
-    def __len__(self) -> int:
-        return len(self.created) + len(self.updated_after) + len(self.deleted)
-
-
-@dataclass(kw_only=True, slots=True)
-class DiffCounts:
-    """What a diff has come across so far; complete when it has been read to its end."""
-
-    created: int = 0
-    updated: int = 0
-    deleted: int = 0
-    unchanged: int = 0
-    """Rows of ``after`` that say nothing new; tombstones of what is not there are among them."""
-    kept: int = 0
-    """Rows of ``before`` that ``after`` does not have and that absence does not delete."""
-
-
-class SectionDiff:
-    """The changes from one section to another: iterate once, then look at ``counts``."""
-
-    def __init__(self, before: KeyedRows | None, after: KeyedRows | None, *, absent: bool) -> None:
-        if before is None and after is None:
-            raise ValueError("a diff needs a side: before and after are both None")
-        self.before, self.after, self.absent = before, after, absent
-        self.counts = DiffCounts()
-        self._changes = self._stream()
-
-    @property
-    def type_name(self) -> str:
-        """The type of every row."""
-        side = self.after if self.after is not None else self.before
-        assert side is not None
-        return side.type_name
-
-    def __iter__(self) -> Iterator[KeyChanges]:
-        return self._changes
-
-    def _stream(self) -> Iterator[KeyChanges]:
-        before, after = _whole(self.before), _whole(self.after)
-        at = positions_of(before.key_hi, before.key_lo, after.key_hi, after.key_lo)
-        gone = (after.hash_hi == 0) & (after.hash_lo == 0)
-        there = at >= 0
-        clipped = np.maximum(at, 0)
-        same = there.copy()
-        if len(before):
-            same &= (before.hash_hi[clipped] == after.hash_hi) & (
-                before.hash_lo[clipped] == after.hash_lo
-            )
-        updated = np.flatnonzero(there & ~same & ~gone)
-        absent = np.ones(len(before), bool)
-        absent[at[there]] = False
-        deleted = np.flatnonzero(absent) if self.absent else np.empty(0, np.int64)
-        deleted = np.sort(np.concatenate([deleted, at[there & gone]]))
-        changes = KeyChanges(
-            type_name=self.type_name,
-            created=after.take(np.flatnonzero(~there & ~gone)),
-            updated_before=before.take(at[updated]),
-            updated_after=after.take(updated),
-            deleted=before.take(deleted),
-        )
-        counts = self.counts
-        counts.created, counts.updated = len(changes.created), len(changes.updated_after)
-        counts.deleted = len(deleted)
-        counts.unchanged = int((same | (gone & ~there)).sum())
-        counts.kept = 0 if self.absent else int(absent.sum())
-        if len(changes):
-            yield changes
-
-
-def _whole(side: KeyedRows | None) -> RowRefs:
-    if side is None:
-        return RowRefs(**dict.fromkeys(_ALL, np.empty(0, np.uint64)))
-    return RowRefs(**dict(zip(_ALL, side.read(_ALL, 0, side.rows), strict=True)))
+PIECE_ROWS = 16_384
+SPARSE = 8
+"""A batch whose absences mean nothing is looked up row by row if it has this many times fewer rows."""
 
 
 def diff_section(before: KeyedRows | None, after: KeyedRows | None, *, absent: bool) -> SectionDiff:
     """Return what takes ``before`` to ``after``, both of one type; None is no rows.
 
-    ``absent`` says that what ``after`` does not have is deleted (a full batch). Tombstones delete either way. Raises
-    :class:`IndexCorrupt` while it is read, if the rows are not what the digests of their leaves say.
+    ``absent`` says that what ``after`` does not have is deleted (a full batch). Tombstones delete either way. While
+    it is read it raises :class:`IndexCorrupt` if rows are not what the digests of their leaves say.
     """
-    return SectionDiff(before, after, absent=absent)
+    return SectionDiff(before, after, absent=absent, piece_rows=piece_rows)
 
 
-__all__ = ["DiffCounts", "IndexCorrupt", "KeyChanges", "RowRefs", "SectionDiff", "diff_section"]
+class SectionDiff:
+    """The changes from one section to another: iterate once, then look at ``counts``."""
+
+    def __init__(
+        self,
+        before: KeyedRows | None,
+        after: KeyedRows | None,
+        *,
+        absent: bool,
+        piece_rows: int = PIECE_ROWS,
+    ) -> None:
+        side = after if after is not None else before
+        if side is None:
+            raise ValueError("a diff needs a side: before and after are both None")
+        self.type_name = side.type_name
+        self.absent = absent
+        self.piece_rows = piece_rows
+        self.counts = DiffCounts()
+        self.before = before if before is not None and before.rows else None
+        self.after = after if after is not None and after.rows else None
+        self._idle = 0
+        self._changes = self._stream()
+
+    def __iter__(self) -> Iterator[KeyChanges]:
+        return self._changes
+
+    def _stream(self) -> Iterator[KeyChanges]:
+        for merged in self._merges():
+            changes = self._classified(merged)
+            if len(changes):
+                yield changes
+        self._finish()
+
+    def _merges(self) -> Iterator[Merged]:
+        before, after = self.before, self.after
+        if before is None or after is None:
+            yield from self._one_sided()
+        elif before.totals == after.totals:
+            return
+        elif not self.absent and after.rows * SPARSE < before.rows:
+            yield from self._looked_up(before, after)
+        else:
+            yield from self._compared(before, after)
+
+    def _one_sided(self) -> Iterator[Merged]:
+        rows = self.after or (self.before if self.absent else None)
+        if rows is None:
+            return
+        for lo in range(0, rows.rows, self.piece_rows):
+            side, none = Side(rows, ((lo, min(lo + self.piece_rows, rows.rows)),)), Side(rows, ())
+            merged = fast(none, side) if rows is self.after else fast(side, none)
+            assert merged is not None
+            yield merged
+
+    def _compared(self, before: KeyedRows, after: KeyedRows) -> Iterator[Merged]:
+        stretches = touched(before.directory(), after.directory())
+        moved_hi, moved_lo = 0, 0
+        for piece in pieces(before, after, stretches, self.piece_rows):
+            if piece.whole:
+                yield self._checked(before, after, piece)
+                continue
+            sides = Side(before, piece.before), Side(after, piece.after)
+            merged = fast(*sides) or exact(*sides)
+            hi, lo = merged.moved()
+            moved_hi, moved_lo = (moved_hi + hi) % 2**64, (moved_lo + lo) % 2**64
+            yield merged
+            if piece.last:
+                if (moved_hi, moved_lo) != (piece.moved_hi, piece.moved_lo):
+                    raise self._corrupt(piece)
+                moved_hi, moved_lo = 0, 0
+
+    def _checked(self, before: KeyedRows, after: KeyedRows, piece: Piece) -> Merged:
+        sides = Side(before, piece.before), Side(after, piece.after)
+        more = len(sides[1]) - len(sides[0])
+        merged = fast(*sides)
+        if merged is None or not merged.explains(piece, more):
+            merged = exact(*sides)
+            if not merged.explains(piece, more):
+                raise self._corrupt(piece)
+        return merged
+
+    def _looked_up(self, before: KeyedRows, after: KeyedRows) -> Iterator[Merged]:
+        leaves: Directory = before.directory()
+        for stretches in named(leaves, after, self.piece_rows):
+            for piece in pieces(before, after, stretches, self.piece_rows):
+                old = Side(before, piece.before)
+                sums = (_sum(old, "hash_hi"), _sum(old, "hash_lo"))
+                if sums != (-piece.moved_hi % 2**64, -piece.moved_lo % 2**64):
+                    raise self._corrupt(piece)
+                merged = exact(old, Side(after, piece.after))
+                yield merged
+
+    def _corrupt(self, piece: Piece) -> IndexCorrupt:
+        return IndexCorrupt(
+            f"rows of type {self.type_name!r} do not add up to the digests of their leaves (before: "
+            f"rows {piece.before}, after: rows {piece.after}): fetch both index files again, and "
+            "land the batch again if that does not mend it"
+        )
+
+    def _classified(self, merged: Merged) -> KeyChanges:
+        """Tell tombstones apart, count, and leave out what absence does not delete."""
+        created, old, new = merged.created, merged.updated_before, merged.updated_after
+        deleted = merged.deleted if self.absent else merged.deleted.take(_NONE)
+        created, idle = _without_tombstones(created)
+        self._idle += idle
+        gone = _tombstones(new)
+        if gone.any():
+            kept, dead = np.flatnonzero(~gone), np.flatnonzero(gone)
+            deleted = _both(deleted, old.take(dead))
+            old, new = old.take(kept), new.take(kept)
+        counts = self.counts
+        counts.created += len(created)
+        counts.updated += len(new)
+        counts.deleted += len(deleted)
+        self._buried += int(gone.sum())
+        return KeyChanges(
+            type_name=self.type_name,
+            created=created,
+            updated_before=old,
+            updated_after=new,
+            deleted=deleted,
+        )
+
+    _buried = 0
+
+    def _finish(self) -> None:
+        counts = self.counts
+        before = self.before.rows if self.before else 0
+        after = self.after.rows if self.after else 0
+        counts.unchanged = after - counts.created - counts.updated - self._buried
+        matched = after - counts.created - self._idle
+        counts.kept = 0 if self.absent else before - matched
+
+
+_NONE = np.empty(0, np.int64)
+
+
+def _sum(side: Side, name: str) -> int:
+    return int(np.add.reduce(side.column(name)))  # type: ignore[arg-type]
+
+
+def _tombstones(rows: RowRefs) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    gone: np.ndarray[tuple[int], np.dtype[np.bool_]] = (rows.hash_hi | rows.hash_lo) == 0
+    return gone
+
+
+def _without_tombstones(rows: RowRefs) -> tuple[RowRefs, int]:
+    gone = _tombstones(rows)
+    if not gone.any():
+        return rows, 0
+    return rows.take(np.flatnonzero(~gone)), int(gone.sum())
+
+
+def _both(one: RowRefs, other: RowRefs) -> RowRefs:
+    """Return two sets of rows without a key in common as one, in order of their keys."""
+    if not len(one):
+        return other
+    names = ("key_hi", "key_lo", "hash_hi", "hash_lo", "locator")
+    whole = RowRefs(**{n: np.concatenate([getattr(one, n), getattr(other, n)]) for n in names})
+    return whole.take(np.lexsort((whole.key_lo, whole.key_hi)))
+
+
+__all__ = ["DiffCounts", "KeyChanges", "RowRefs", "SectionDiff", "diff_section"]

@@ -53,9 +53,11 @@ class Blocking:
         values = pa.array(sorted(self._not_created | self._not_deleted), pa.string())
         containers = pc.replace_substring_regex(keys, r"(?s)/?[^/]*\z", "")
         hits: Iterable[pa.ChunkedArray] = (
-            pc.is_in(column, value_set=values) for column in (keys, containers, operations.column("to_key"))
+            pc.is_in(column, value_set=values)
+            for column in (keys, containers, operations.column("to_key"))
         )
-        return np.logical_or.reduce([hit.to_numpy(zero_copy_only=False) for hit in hits]).astype(bool)
+        masks = [hit.to_numpy(zero_copy_only=False).astype(bool) for hit in hits]
+        return np.asarray(np.logical_or.reduce(masks), bool)
 
     def _blocker(self, row: dict[str, str]) -> str | None:
         kind, action, key, to_key = row["kind"], row["action"], row["key"], row["to_key"]

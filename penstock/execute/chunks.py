@@ -9,7 +9,6 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import assert_never
 
 import pyarrow as pa
@@ -25,10 +24,10 @@ from penstock.ports.target import (
     Target,
     Unavailable,
 )
-from penstock.publish.retry import Attempt, GiveUp, RetryAt, RetryPolicy, decide
+from penstock.publish.retry import Attempt, GiveUp, RetryPolicy, Tier, Transient, decide
 
 
-class TargetDown(Exception):  # noqa: N818  a fact that ends the execution for now, not a defect
+class TargetDown(Exception):
     """The target stayed unavailable through tier 1."""
 
     def __init__(self, outcome: Unavailable) -> None:
@@ -84,21 +83,20 @@ class Applier:
     def _send(self, operations: pa.Table, context: ApplyContext) -> ApplyOutcome:
         """Call the target, again and again while it is unavailable and tier 1 allows."""
         history: list[Attempt] = []
+        tier = Tier.FIRST
         while True:
             outcome = self.target.apply(operations, context)
             if not isinstance(outcome, Unavailable):
                 return outcome
             now = self.clock.now()
-            decision = decide(self.retry_policy, history, outcome, now, self.jitter())
-            history.append(Attempt(at=now, message=outcome.message))
-            if isinstance(decision, GiveUp) or not _soon(decision, now, self.retry_policy):
+            history.append(Attempt(tier=tier, failed_at=now))
+            failure = Transient(message=outcome.message, retry_after_s=outcome.retry_after_s)
+            decision = decide(self.retry_policy, history, failure, now=now, jitter=self.jitter())
+            # Only tier 1 is waited for here; later tiers give the lane back to the queue.
+            if isinstance(decision, GiveUp) or decision.tier is not Tier.IMMEDIATE:
                 return outcome
+            tier = decision.tier
             self.clock.sleep(max(0.0, (decision.at - now).total_seconds()))
-
-
-def _soon(decision: RetryAt, now: datetime, policy: RetryPolicy) -> bool:
-    """Only tier 1 is waited for here; later tiers give the lane back to the queue."""
-    return decision.tier == 1
 
 
 def _culprit(operation: pa.Table, outcome: Rejected) -> OperationFailure:

@@ -116,7 +116,7 @@ def reference_text(attributes: Mapping[str, Any]) -> bytes:
         ) from error
 
 
-def _write(value: Any, out: list[str], path: str, depth: int) -> None:  # noqa: PLR0911, PLR0912
+def _write(value: Any, out: list[str], path: str, depth: int) -> None:  # noqa: PLR0912
     if depth > MAX_DEPTH:
         raise NotCanonical(f"{path} is nested deeper than {MAX_DEPTH} levels: flatten it")
     if isinstance(value, np.generic) and not isinstance(value, np.datetime64):
@@ -243,7 +243,11 @@ def _decimal_text(value: Decimal, path: str) -> str:
         return "0"
     head = "-" if sign else ""
     if exponent >= 0:
-        return f"{head}{stripped}{'0' * exponent}" if exponent <= 40 else f"{head}{stripped}e{exponent}"
+        return (
+            f"{head}{stripped}{'0' * exponent}"
+            if exponent <= 40
+            else f"{head}{stripped}e{exponent}"
+        )
     if exponent < -1000:
         return f"{head}{stripped}e{exponent}"
     padded = stripped.rjust(-exponent + 1, "0")
@@ -292,7 +296,21 @@ def canonical_text_of(value: Any) -> bytes:
     return "".join(pieces).encode("utf-8", "replace")
 
 
-_FLOAT_SAMPLES = (1.0, -1.5, 0.1, 1e15, 1e16, 1.5e16, 1e-4, 1e-5, 1.5e-5, 9.9e-6, 1e-7, 1e22, 5e-324)
+_FLOAT_SAMPLES = (
+    1.0,
+    -1.5,
+    0.1,
+    1e15,
+    1e16,
+    1.5e16,
+    1e-4,
+    1e-5,
+    1.5e-5,
+    9.9e-6,
+    1e-7,
+    1e22,
+    5e-324,
+)
 _FLOATS_AGREE = all(orjson.dumps(x).decode() == _float_text(x) for x in _FLOAT_SAMPLES)
 """False when a release of orjson writes floats another way; the reference then does all the work."""
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -87,7 +88,7 @@ def _hash_frames(frames: pa.Array) -> npt.NDArray[np.uint8]:
     sha256 = hashlib.sha256
     ends = offsets.tolist()
     joined = b"".join(
-        [sha256(data[a:b]).digest() for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        [sha256(data[a:b]).digest() for a, b in pairwise(ends)]
     )
     return np.frombuffer(joined, np.uint8).reshape(-1, 32)[:, :DIGEST_BYTES].copy()
 

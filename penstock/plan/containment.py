@@ -39,7 +39,7 @@ def _peeled(edges: Edges) -> Edges:
     return edges
 
 
-def _strongly_connected(edges: Edges) -> Iterable[list[int]]:  # noqa: PLR0912
+def _strongly_connected(edges: Edges) -> Iterable[list[int]]:
     """Tarjan's strongly connected components (SIAM J. Comput. 1 (1972)), without recursion."""
     children: dict[int, list[int]] = {}
     for parent, child in edges.tolist():
@@ -48,7 +48,7 @@ def _strongly_connected(edges: Edges) -> Iterable[list[int]]:  # noqa: PLR0912
     low: dict[int, int] = {}
     stack: list[int] = []
     on_stack: set[int] = set()
-    for root in children:
+    for root in list(children):
         if root in order:
             continue
         work = [(root, iter(children[root]))]

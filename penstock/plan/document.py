@@ -12,7 +12,14 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from penstock.batch.manifest import Mode
 from penstock.errors import PlanChanged
 from penstock.identity import digest
-from penstock.identity.ids import BatchId, SourceId, TargetId, TenantId, split_batch_id, timestamp_text
+from penstock.identity.ids import (
+    BatchId,
+    SourceId,
+    TargetId,
+    TenantId,
+    split_batch_id,
+    timestamp_text,
+)
 from penstock.plan.guards import GuardPolicy
 from penstock.plan.guards import Verdict as GuardVerdict
 from penstock.publish.ledger import LedgerRow

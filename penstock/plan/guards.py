@@ -66,7 +66,9 @@ def _delete_share(policy: GuardPolicy, counts: Counts) -> Verdict:
     ]
     limit = f"{policy.max_delete_share:.0%} of a type"
     if not over:
-        return Verdict(guard="delete_share", passed=True, message=f"no type loses more than {limit}")
+        return Verdict(
+            guard="delete_share", passed=True, message=f"no type loses more than {limit}"
+        )
     said = "; ".join(
         f"{type_name} ({kind}) would lose {c.inferred_deletes:,} of {c.known:,}"
         for (kind, type_name), c in over

@@ -49,7 +49,9 @@ OPERATION_SCHEMA = pa.schema(
         pa.field("changed", pa.list_(pa.string())),  # top-level attributes, for updates
         pa.field("key_hi", pa.uint64(), nullable=False),
         pa.field("key_lo", pa.uint64(), nullable=False),
-        pa.field("row", pa.int64(), nullable=False),  # position in the batch; -1 where there is none
+        pa.field(
+            "row", pa.int64(), nullable=False
+        ),  # position in the batch; -1 where there is none
         pa.field("verdict", pa.string(), nullable=False),
         pa.field("reason", pa.string()),  # why not planned
     ]

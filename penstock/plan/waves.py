@@ -31,7 +31,9 @@ ENTITY_DELETES = 300
 def waves_of(kind: Kind, keys: pa.Array, *, deletes: bool) -> pa.Array:
     """Return the wave of each operation, ``int32``; ``keys`` are entity keys or from-keys."""
     if kind is Kind.RELATIONSHIP:
-        return pa.repeat(pa.scalar(RELATIONSHIP_DELETES if deletes else RELATIONSHIPS, pa.int32()), len(keys))
+        return pa.repeat(
+            pa.scalar(RELATIONSHIP_DELETES if deletes else RELATIONSHIPS, pa.int32()), len(keys)
+        )
     depth = pc.min_element_wise(pc.count_substring(keys, "/"), pa.scalar(MAX_DEPTH, pa.int32()))
     ranks = pc.subtract(pa.scalar(ENTITY_DELETES, pa.int32()), depth) if deletes else depth
     return pc.cast(ranks, pa.int32())

@@ -58,7 +58,7 @@ class ObjectStore(Protocol):
         ...
 
     def list_folders(self, prefix: str, *, start_after: str = "") -> Iterator[str]:
-        """Yield the distinct ``prefix<segment>/`` under a prefix that ends in ``/``, in order, after ``start_after``."""
+        """Yield the distinct ``prefix<segment>/`` under a prefix ending in ``/``, in order, after ``start_after``."""
         ...
 
     def delete(self, keys: Iterable[str]) -> None:

@@ -59,6 +59,12 @@ class LocatedRows:
         """The digest of all rows."""
         return self.section.totals
 
+    @property
+    def first_locator(self) -> int | None:
+        """The locator of the first row, where those of the others follow it by ones."""
+        first = self.section.first_locator
+        return None if first is None else first + (self.ordinal << LOCATOR_ROW_BITS)
+
     def directory(self) -> Directory:
         """Return the leaves."""
         return self.section.directory()
@@ -135,6 +141,11 @@ class OverlaySection:
         zero = np.zeros(1, np.uint64)
         first = np.zeros(2, np.int64)
         return Directory(key_hi=zero, key_lo=zero, first=first, sum_hi=zero, sum_lo=zero)
+
+    @property
+    def first_locator(self) -> int | None:
+        """None: locators do not follow one another."""
+        return None
 
     def directory(self) -> Directory:
         """Return the base's leaves with the counts and sums that they have under the changes."""
