@@ -329,7 +329,7 @@ class TestLeases:
         ]
         assert old.state.plan_digest is not None
         chunks = control_store.chunks(old.state.plan_digest, batch, REGISTRY)
-        with pytest.raises(LeaseLost, match="'old' .*taken over by worker 'new': stop, and write"):
+        with pytest.raises(LeaseLost, match=r"'old' .*taken over by worker 'new': stop, and write"):
             writes[write]()
         assert control_store.get_state(batch, REGISTRY) == new.state
         assert control_store.chunks(old.state.plan_digest, batch, REGISTRY) == chunks

@@ -161,7 +161,7 @@ def test_a_database_from_the_future_is_left_alone(empty_url: str) -> None:
     engine = open_engine(empty_url)
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(SchemaTooNew, match="at schema 9999 .* upgrade Penstock"):
+    with pytest.raises(SchemaTooNew, match=r"at schema 9999 .* upgrade Penstock"):
         upgrade(engine)
     engine.dispose()
 

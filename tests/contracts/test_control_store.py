@@ -253,7 +253,7 @@ class TestStates:
         """A batch that a worker has in hand is left to its worker."""
         batch = admit(control_store, "a", 1)
         must_claim(control_store)
-        with pytest.raises(IllegalMove, match="PLANNING .* only one that is COMPLETE or FAILED"):
+        with pytest.raises(IllegalMove, match=r"PLANNING .* only one that is COMPLETE or FAILED"):
             control_store.requeue(batch, REGISTRY, now=NOW, republish=False)
         with pytest.raises(NotFound):
             control_store.requeue(BatchId("a@x"), REGISTRY, now=NOW, republish=False)
@@ -285,7 +285,7 @@ class TestSnapshots:
         running = start(control_store, must_claim(control_store))
         head = replace(head_after(control_store, running), version=2)
         ledger = [LedgerRow(kind=Kind.ENTITY, type_name="t")]
-        with pytest.raises(LeaseLost, match="version 2 .* does not follow version 0"):
+        with pytest.raises(LeaseLost, match=r"version 2 .* does not follow version 0"):
             control_store.complete(running, now=NOW, changes={}, head=head, ledger=ledger)
         batch = running.state.batch_id
         assert control_store.get_state(batch, REGISTRY).status is PublishStatus.EXECUTING
@@ -384,7 +384,7 @@ class TestExecutions:
         """Progress belongs to a plan, so there is none before it is planned."""
         admit(control_store, "a", 1)
         claimed = must_claim(control_store)
-        with pytest.raises(PenstockError, match="has no plan .* Move.PLANNED"):
+        with pytest.raises(PenstockError, match=r"has no plan .* Move.PLANNED"):
             control_store.start_chunk(claimed, 0, 1, now=NOW)
 
     def test_progress_and_exceptions_are_of_the_present_plan(
