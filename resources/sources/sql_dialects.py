@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sqlalchemy import URL, Connection, create_engine, text
+from sqlalchemy import URL, Connection, create_engine, event, text
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import NullPool
 
@@ -27,7 +27,7 @@ def is_system_schema(dialect: str, schema: str) -> bool:
 
 
 def open_engine(url: URL) -> Engine:
-    """Return an engine; a SQLite file that is not there is an error, not a new file."""
+    """Return an engine that only reads; a SQLite file that is not there is an error."""
     options: dict[str, Any] = {"poolclass": NullPool, "hide_parameters": True}
     name = url.get_backend_name()
     if name == "sqlite" and _is_plain_file(url):
@@ -36,7 +36,9 @@ def open_engine(url: URL) -> Engine:
         )
     if name == "postgresql":
         options["isolation_level"] = "REPEATABLE READ"
-    return create_engine(url, **options)
+    engine = create_engine(url, **options)
+    event.listen(engine, "connect", lambda connection, _: _prepare(connection, name))
+    return engine
 
 
 def _is_plain_file(url: URL) -> bool:
@@ -48,17 +50,23 @@ def _uri_path(path: str) -> str:
     return path.replace("%", "%25").replace("?", "%3F").replace("#", "%23")
 
 
-def prepare(connection: Connection) -> None:
-    """Make the connection read-only, and its answers qualified with the schema of everything."""
-    match connection.dialect.name:
-        case "postgresql":
-            connection.execute(text("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"))
-            connection.execute(text("SET search_path = ''"))
-        case "sqlite":
-            connection.execute(text("PRAGMA query_only = ON"))
-        case _:
-            pass
-    connection.commit()
+_SESSION: Final[Mapping[str, tuple[str, ...]]] = {
+    "postgresql": (
+        "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+        # With nothing on the path, constraints and views come with the schema of everything in them.
+        "SET search_path = ''",
+    ),
+    "sqlite": ("PRAGMA query_only = ON",),
+}
+"""What is said on every new connection; one that is lost is replaced by another."""
+
+
+def _prepare(dbapi_connection: Any, dialect: str) -> None:
+    cursor = dbapi_connection.cursor()
+    for statement in _SESSION.get(dialect, ()):
+        cursor.execute(statement)
+    cursor.close()
+    dbapi_connection.commit()
 
 
 _POSTGRES_TYPES = text(

@@ -24,7 +24,7 @@ from penstock.batch.scope import Completeness
 from penstock.batch.source import Extract
 from resources.sources.errors import SourceUnavailable
 from resources.sources.sql_catalog import LINK_TYPES, OBJECT_TYPES
-from resources.sources.sql_dialects import is_system_schema, open_engine, prepare
+from resources.sources.sql_dialects import is_system_schema, open_engine
 from resources.sources.sql_links import Known, link_rows
 from resources.sources.sql_reflection import Relation, reason_of, reflect_schema
 from resources.sources.sql_rows import Row, contains, part_rows, table_rows
@@ -60,8 +60,6 @@ def _connected(url: URL, scrub: Scrub) -> Iterator[Connection]:
         with scrub.or_unavailable("cannot be reached"):
             connection = engine.connect()
         with connection:
-            with scrub.or_unavailable("cannot be read"):
-                prepare(connection)
             yield connection
     finally:
         engine.dispose()
@@ -207,6 +205,7 @@ def _schema_rows(
                 wanted=lambda name: not _matches(f"{schema}.{name}", catalog.exclude),
             )
         except SQLAlchemyError as error:
+            connection.rollback()  # a lost connection is replaced by a new one after this
             known.failed[schema] = scrub.clean(reason_of(error))
             raise SourceUnavailable(known.failed[schema]) from None
         known.columns[schema] = {}
