@@ -1,8 +1,8 @@
 """Engines for the control database: SQLite in WAL mode, or PostgreSQL.
 
 On SQLite every transaction takes the write lock at its beginning (``BEGIN IMMEDIATE``), so that two writers
-queue up instead of failing half-way; reads that say so (``reading=True``) take none. On PostgreSQL the isolation is
-READ COMMITTED and writers of one lane queue up on the lane's row.
+queue up instead of failing half-way; reads take none. On PostgreSQL writers run at READ COMMITTED and those of one
+lane queue up on the lane's row; reads run at REPEATABLE READ, so that what they say of the queue is of one moment.
 """
 
 from __future__ import annotations
@@ -119,8 +119,11 @@ class Database:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        """Run a block in one transaction that blocks no writer."""
-        with self.engine.connect().execution_options(**{_READING: True}) as connection:
+        """Run a block that sees the database as of one moment, and blocks no writer."""
+        options: dict[str, Any] = {_READING: True}
+        if self.engine.dialect.name == "postgresql":
+            options["isolation_level"] = "REPEATABLE READ"
+        with self.engine.connect().execution_options(**options) as connection:
             yield connection
 
     def close(self) -> None:

@@ -10,10 +10,24 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cache
 from math import isfinite
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, select, text, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    func,
+    or_,
+    select,
+    text,
+    update,
+)
 
 from penstock.batch.manifest import Mode
 from penstock.batch.source import SourceSpec
@@ -44,7 +58,14 @@ from penstock.publish.state import (
 from resources.control_db.engine import Database
 from resources.control_db.leases import hold, lane_is, read_state, write_state
 from resources.control_db.rows import STATE_COLUMNS, spec_of, state_of
-from resources.control_db.tables import FAILED_DELTA, IN_QUEUE, lane, publish_state, snapshot
+from resources.control_db.tables import (
+    FAILED_DELTA,
+    IN_QUEUE,
+    UtcTimestamp,
+    lane,
+    publish_state,
+    snapshot,
+)
 from resources.control_db.tables import source as sources
 
 LaneId = tuple[SourceId, TargetId]
@@ -78,7 +99,8 @@ class SqlQueue(Database):
         wanted = None if only is None else set(only)
         lanes = None if wanted is None else {_lane_of(*pair) for pair in wanted}
         with self._writing() as connection:
-            heads = _heads(connection, now, lanes)
+            specs = _specs(connection)
+            heads = _heads(connection, now, lanes, specs)
             for head in heads:
                 if head.has_superseded and _lock_open(connection, head.lane_id, now):
                     _fail_superseded(connection, head, now)
@@ -135,7 +157,7 @@ def _by_score(heads: Iterable[_Head], policy: QueuePolicy, now: datetime) -> lis
     return [head for _, head in sorted(ranked, key=lambda pair: pair[0])]
 
 
-def _is_open(now: datetime) -> ColumnElement[bool]:
+def _is_open(now: datetime | BindParameter[datetime]) -> ColumnElement[bool]:
     return or_(lane.c.lease_expires_at.is_(None), lane.c.lease_expires_at <= now)
 
 
@@ -158,7 +180,7 @@ def _take(
     if not _lock_open(connection, head.lane_id, now):
         return None
     # It was read before it was locked: another worker may have come and gone in between.
-    for fresh in _heads(connection, now, {head.lane_id}):
+    for fresh in _heads(connection, now, {head.lane_id}, {}):
         if fresh.batch and fresh.batch.is_due(now) and _is_wanted(fresh.batch.state, wanted):
             return fresh.batch.state
     return None
@@ -189,10 +211,12 @@ def _grant(
     return Claim(state=after, worker_id=worker_id, fencing_token=token, lease_expires_at=expires_at)
 
 
-def _heads_query(now: datetime, lanes: set[LaneId] | None) -> Select[Any]:
-    """One row per open lane that has something in the queue, with the batch whose turn it is.
+@cache
+def _heads_query() -> Select[Any]:
+    """One row per lane that is open at ``now``, with the batch whose turn it is.
 
     Each subquery is a step into a partial index, so that the length of the queue costs nothing.
+    Building the query costs as much as running it, so it is built once.
     """
     inner = publish_state.alias("waiting")
     mine = and_(inner.c.source_id == lane.c.source_id, inner.c.target_id == lane.c.target_id)
@@ -224,45 +248,52 @@ def _heads_query(now: datetime, lanes: set[LaneId] | None) -> Select[Any]:
         .correlate(lane, snapshot)
         .scalar_subquery()
     )
-    has_superseded = (
+    # Not EXISTS: PostgreSQL would rather read the whole table for it, hoping to find one soon.
+    one_superseded = (
         select(inner.c.batch_id)
         .where(mine, text(IN_QUEUE), superseded)
+        .order_by(inner.c.source_timestamp)
+        .limit(1)
         .correlate(lane, snapshot)
-        .exists()
+        .scalar_subquery()
     )
     of_snapshot = and_(
         snapshot.c.source_id == lane.c.source_id, snapshot.c.target_id == lane.c.target_id
     )
     head = and_(publish_state.c.batch_id == oldest, publish_state.c.target_id == lane.c.target_id)
     tables = lane.outerjoin(snapshot, of_snapshot).outerjoin(publish_state, head)
-    query = (
+    return (
         select(
             lane.c.source_id.label("lane_source_id"),
             lane.c.target_id.label("lane_target_id"),
             snapshot.c.source_timestamp.label("snapshot_timestamp"),
             failed.label("failed_timestamp"),
-            has_superseded.label("has_superseded"),
+            one_superseded.label("superseded"),
             publish_state.c.mode,
             *STATE_COLUMNS,
         )
         .select_from(tables)
-        .where(_is_open(now))
+        .where(_is_open(bindparam("now", type_=UtcTimestamp())))
     )
-    if lanes is not None:
-        query = query.where(or_(*(lane_is(*lane_id) for lane_id in sorted(lanes))))
-    return query
 
 
-def _heads(connection: Connection, now: datetime, lanes: set[LaneId] | None) -> list[_Head]:
+def _heads(
+    connection: Connection,
+    now: datetime,
+    lanes: set[LaneId] | None,
+    specs: dict[SourceId, SourceSpec],
+) -> list[_Head]:
     """Return the open lanes that have something in the queue."""
     if lanes is not None and not lanes:
         return []
-    rows = connection.execute(_heads_query(now, lanes)).all()
-    specs = _specs(connection)
+    query = _heads_query()
+    if lanes is not None:
+        query = query.where(or_(*(lane_is(*lane_id) for lane_id in sorted(lanes))))
+    rows = connection.execute(query, {"now": now}).all()
     return [
         _head_of(connection, row, specs)
         for row in rows
-        if row.batch_id is not None or row.has_superseded
+        if row.batch_id is not None or row.superseded is not None
     ]
 
 
@@ -278,7 +309,7 @@ def _head_of(connection: Connection, row: Row[Any], specs: dict[SourceId, Source
         spec=_spec_of(lane_id, specs),
         snapshot_timestamp=row.snapshot_timestamp,
         failed_timestamp=row.failed_timestamp,
-        has_superseded=bool(row.has_superseded),
+        has_superseded=row.superseded is not None,
         batch=batch,
     )
 
