@@ -46,7 +46,8 @@ class Settings(BaseModel):
         default=False, description="Address buckets as `endpoint/bucket`, not `bucket.endpoint`."
     )
     dagster_home: Path | None = Field(
-        default=None, description="Dagster's instance folder; by default `dagster` in the home folder."
+        default=None,
+        description="Dagster's instance folder; by default `dagster` in the home folder.",
     )
     lease_s: float = Field(
         default=60.0, gt=1, description="Seconds until a worker that went silent loses its batch."
@@ -55,7 +56,10 @@ class Settings(BaseModel):
         default=10_000, ge=1, le=100_000, description="Operations sent to a target at once."
     )
     workers: int = Field(
-        default=2, ge=1, le=64, description="Threads of one publish run that work through the queue."
+        default=2,
+        ge=1,
+        le=64,
+        description="Threads of one publish run that work through the queue.",
     )
     queue_policy: Json[QueuePolicy] | QueuePolicy = Field(
         default_factory=QueuePolicy, description="Weights of the queue's score, as a JSON object."

@@ -53,6 +53,8 @@ def _open_targets(settings: Settings, control: object) -> dict[TargetId, Target]
     for name, url in settings.sql_targets.items():
         target = ids.target_id(name)
         if target in targets:
-            raise PenstockError(f"target {name!r} in PENSTOCK_SQL_TARGETS is taken: choose another id")
+            raise PenstockError(
+                f"target {name!r} in PENSTOCK_SQL_TARGETS is taken: choose another id"
+            )
         targets[target] = open_sql_table(url.get_secret_value(), target)
     return targets
