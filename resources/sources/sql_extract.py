@@ -236,6 +236,8 @@ def _relation_rows(
 ) -> Iterator[Row]:
     columns = [column["name"] for column in relation.columns]
     known.columns[schema][relation.name] = columns
+    if primary_key := relation.pk_constraint.get("constrained_columns"):
+        known.primary_keys[schema, relation.name] = primary_key
     if relation.foreign_keys:
         found = relation.name, relation.foreign_keys
         known.foreign_keys.setdefault(schema, []).append(found)

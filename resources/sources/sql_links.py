@@ -33,6 +33,8 @@ class Known:
     """The views of every schema, without their columns and indexes."""
     foreign_keys: dict[str, list[tuple[str, list[dict[str, Any]]]]] = field(default_factory=dict)
     """The foreign keys of every table that has some, by schema."""
+    primary_keys: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    """The columns of primary keys: what a foreign key refers to that names no columns."""
     failed: dict[str, str] = field(default_factory=dict)
     """Why a schema could not be read."""
     excluded: set[tuple[str, str]] = field(default_factory=set)
@@ -140,7 +142,8 @@ def _ends(
         return () if known.was_read(to_schema, written) else None
     if not known.columns[to_schema][to_table]:
         return None
-    named = zip(foreign_key["constrained_columns"], foreign_key["referred_columns"], strict=False)
+    referred = foreign_key["referred_columns"] or known.primary_keys.get((to_schema, to_table), [])
+    named = zip(foreign_key["constrained_columns"], referred, strict=False)
     pairs = [
         (known.column(schema, table, a), known.column(to_schema, to_table, b)) for a, b in named
     ]
