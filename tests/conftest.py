@@ -2,6 +2,7 @@
 
 pytest_plugins = [
     "tests.fixtures.clock",
+    "tests.fixtures.memory",
     "tests.fixtures.postgres",
     "tests.fixtures.s3",
 ]

@@ -205,7 +205,6 @@ class _Publishing:
                 "exceptions": len(exceptions),
                 "state_snapshot_path": head.path,
                 "failure_details": None,
-                "republish": False,
             },
             head=head,
             ledger=ledger,
