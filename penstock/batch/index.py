@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,8 @@ LEAF_MASK = 127
 MAGIC = b"PENSTIX1"
 LOCATOR_ROW_BITS = 40
 WRITE_CHUNK_ROWS = 65_536
+RELEASE_BYTES = 8 * 1024 * 1024
+"""A mapped file is told to let go of its pages whenever this much has been read of it."""
 
 Column = Literal["key_hi", "key_lo", "hash_hi", "hash_lo", "locator", "before_hi", "before_lo"]
 I64 = npt.NDArray[np.int64]
@@ -47,8 +49,8 @@ _ONE = np.uint64(1)
 class RangeReader(Protocol):
     """Random access to the bytes of one file.
 
-    A reader may also have ``read_into(offset, buffer) -> None``, which fills a writable buffer; where there is one it is
-    preferred, because it saves an allocation and a copy of every range.
+    A reader of a local file should be a :class:`MappedReader`: then nothing is copied, and scattered rows are
+    fetched in one call.
     """
 
     @property
@@ -58,6 +60,29 @@ class RangeReader(Protocol):
 
     def read(self, offset: int, length: int) -> bytes | bytearray | memoryview:
         """Return exactly ``length`` bytes from ``offset``."""
+        ...
+
+
+@runtime_checkable
+class MappedReader(Protocol):
+    """A file mapped into memory. The view has to outlive every array that was made of it."""
+
+    @property
+    def size_bytes(self) -> int:
+        """The length of the file."""
+        ...
+
+    @property
+    def view(self) -> memoryview:
+        """The whole file."""
+        ...
+
+    def read(self, offset: int, length: int) -> bytes | bytearray | memoryview:
+        """Return ``length`` bytes from ``offset``."""
+        ...
+
+    def release(self) -> None:
+        """Let go of the pages that are resident, e.g. by ``madvise(MADV_DONTNEED)``; they can be read again."""
         ...
 
 
@@ -130,6 +155,14 @@ class KeyedRows(Protocol):
         """Return some columns of the rows ``lo`` to ``hi``, counted from the section's first."""
         ...
 
+    def gather(self, column: Column, lo: I64, hi: I64) -> U64:
+        """Return one column of several ranges of rows, one after the other."""
+        ...
+
+    def pick(self, column: Column, at: I64) -> U64 | None:
+        """Return one column of some rows, or None where that takes as long as reading all between them."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SectionRows:
@@ -179,6 +212,16 @@ class SectionRows:
         """Return some columns of the rows ``lo`` to ``hi``."""
         return tuple(self._column(name, lo, hi) for name in columns)
 
+    def gather(self, column: Column, lo: I64, hi: I64) -> U64:
+        """Return one column of several ranges of rows, one after the other."""
+        whole = self._column(column, 0, self.rows)
+        return joined(whole[a:b] for a, b in zip(lo.tolist(), hi.tolist(), strict=True))
+
+    def pick(self, column: Column, at: I64) -> U64 | None:
+        """Return one column of some rows."""
+        picked: U64 = self._column(column, 0, self.rows).take(at)
+        return picked
+
     def _column(self, name: Column, lo: int, hi: int) -> U64:
         if name == "locator" and self.locator is None:
             return np.arange(lo, hi, dtype=np.uint64)
@@ -186,6 +229,12 @@ class SectionRows:
         if column is None:
             raise ValueError(f"rows of type {self.type_name!r} have no column {name}")
         return column[lo:hi]
+
+
+def joined(parts: Iterable[U64]) -> U64:
+    """Return arrays one after the other."""
+    whole: U64 = np.concatenate([np.empty(0, np.uint64), *parts])
+    return whole
 
 
 def wrapping_sum(values: U64) -> int:
@@ -466,6 +515,24 @@ class IndexSection:
         """Return some columns of the rows ``lo`` to ``hi``, counted from the section's first."""
         return tuple(self._column(name, lo, hi) for name in columns)
 
+    def gather(self, column: Column, lo: I64, hi: I64) -> U64:
+        """Return one column of several ranges of rows, one after the other."""
+        pairs = zip(lo.tolist(), hi.tolist(), strict=True)
+        whole = self.file.mapped(self.entry.columns.get(column), self.rows)
+        if whole is None:
+            return joined(self._column(column, a, b) for a, b in pairs)
+        self.file.count(8 * int((hi - lo).sum()))
+        return joined(whole[a:b] for a, b in pairs)
+
+    def pick(self, column: Column, at: I64) -> U64 | None:
+        """Return one column of some rows, or None if the file is not mapped."""
+        whole = self.file.mapped(self.entry.columns.get(column), self.rows)
+        if whole is None:
+            return None
+        self.file.count(8 * len(at))
+        picked: U64 = whole.take(at)
+        return picked
+
     def _column(self, name: Column, lo: int, hi: int) -> U64:
         offset = self.entry.columns.get(name)
         if offset is None and name != "locator":
@@ -491,7 +558,8 @@ class IndexFile:
         self.bytes_read = 0
         """Bytes read through this object, the footer included."""
         self._reader = reader
-        self._into = getattr(reader, "read_into", None)
+        self._map: MappedReader | None = reader if isinstance(reader, MappedReader) else None
+        self._unreleased = 0
         self.sections: Mapping[str, IndexSection] = {
             entry.type_name: IndexSection(entry, self) for entry in footer.sections
         }
@@ -511,24 +579,29 @@ class IndexFile:
 
     def words(self, offset: int, count: int) -> U64:
         """Return ``count`` 64-bit words from a byte offset."""
-        if self._into is not None:
-            words = np.empty(count, np.uint64)
-            self.fill(offset, words)
-            return words
+        self.count(8 * count)
         data = self._reader.read(offset, 8 * count)
-        self.bytes_read += 8 * count
         if len(data) != 8 * count:
             raise self._truncated(offset, 8 * count)
         return np.frombuffer(data, "<u8")
 
-    def fill(self, offset: int, words: U64) -> None:
-        """Fill an array with the 64-bit words from a byte offset."""
-        if self._into is None:
-            words[:] = self.words(offset, len(words))
-            return
-        if len(words):
-            self._into(offset, words.data.cast("B"))
-            self.bytes_read += words.nbytes
+    def mapped(self, offset: int | None, count: int) -> U64 | None:
+        """Return the ``count`` words from a byte offset as a view, or None if the file is not mapped.
+
+        What is then really read of it is for the caller to :meth:`count`.
+        """
+        if self._map is None or offset is None:
+            return None
+        return np.frombuffer(self._map.view, "<u8", count, offset)
+
+    def count(self, size_bytes: int) -> None:
+        """Add to what has been read; lets go of mapped pages now and then."""
+        self.bytes_read += size_bytes
+        if self._map is not None:
+            self._unreleased += size_bytes
+            if self._unreleased > RELEASE_BYTES:
+                self._unreleased = 0
+                self._map.release()
 
     def _truncated(self, offset: int, length: int) -> IndexCorrupt:
         return IndexCorrupt(

@@ -17,7 +17,7 @@ import numpy as np
 from penstock.batch.index import Directory, KeyedRows
 from penstock.diff.merge import Merged, Side, exact, fast
 from penstock.diff.rows import DiffCounts, KeyChanges, RowRefs
-from penstock.diff.stretches import Piece, named, pieces, touched
+from penstock.diff.stretches import Piece, Runs, named, pieces, touched
 from penstock.errors import IndexCorrupt
 
 PIECE_ROWS = 16_384
@@ -25,7 +25,13 @@ SPARSE = 8
 """A batch whose absences mean nothing is looked up row by row if it has this many times fewer rows."""
 
 
-def diff_section(before: KeyedRows | None, after: KeyedRows | None, *, absent: bool) -> SectionDiff:
+def diff_section(
+    before: KeyedRows | None,
+    after: KeyedRows | None,
+    *,
+    absent: bool,
+    piece_rows: int = PIECE_ROWS,
+) -> SectionDiff:
     """Return what takes ``before`` to ``after``, both of one type; None is no rows.
 
     ``absent`` says that what ``after`` does not have is deleted (a full batch). Tombstones delete either way. While
@@ -83,7 +89,8 @@ class SectionDiff:
         if rows is None:
             return
         for lo in range(0, rows.rows, self.piece_rows):
-            side, none = Side(rows, ((lo, min(lo + self.piece_rows, rows.rows)),)), Side(rows, ())
+            side = Side(rows, Runs.one(lo, min(lo + self.piece_rows, rows.rows)))
+            none = Side(rows, Runs.one(lo, lo))
             merged = fast(none, side) if rows is self.after else fast(side, none)
             assert merged is not None
             yield merged
@@ -96,7 +103,7 @@ class SectionDiff:
                 yield self._checked(before, after, piece)
                 continue
             sides = Side(before, piece.before), Side(after, piece.after)
-            merged = fast(*sides) or exact(*sides)
+            merged = fast(*sides, wide=True) or exact(*sides)
             hi, lo = merged.moved()
             moved_hi, moved_lo = (moved_hi + hi) % 2**64, (moved_lo + lo) % 2**64
             yield merged
@@ -129,7 +136,8 @@ class SectionDiff:
     def _corrupt(self, piece: Piece) -> IndexCorrupt:
         return IndexCorrupt(
             f"rows of type {self.type_name!r} do not add up to the digests of their leaves (before: "
-            f"rows {piece.before}, after: rows {piece.after}): fetch both index files again, and "
+            f"rows {piece.before.lo[0]} to {piece.before.hi[-1]}, after: rows {piece.after.lo[0]} to "
+            f"{piece.after.hi[-1]}): fetch both index files again, and "
             "land the batch again if that does not mend it"
         )
 

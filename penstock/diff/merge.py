@@ -19,6 +19,8 @@ from penstock.diff.rows import NO_ROWS, RowRefs
 from penstock.diff.stretches import Piece, Runs
 from penstock.identity.digest import U64
 
+FEW = 16
+"""Rows are few among others if they are fewer than one in this many."""
 _MASK = 2**64 - 1
 
 
@@ -58,17 +60,21 @@ class Side:
 
     def __init__(self, rows: KeyedRows, where: Runs) -> None:
         self.rows, self.where = rows, where
+        self.size = len(where)
         self._columns: dict[Column, U64] = {}
 
     def __len__(self) -> int:
-        return sum(hi - lo for lo, hi in self.where)
+        return self.size
 
     def column(self, name: Column) -> U64:
         """Return one column of all runs, one after the other."""
-        found = self._columns.get(name)
+        found: U64 | None = self._columns.get(name)
         if found is None:
-            parts = [self.rows.read((name,), lo, hi)[0] for lo, hi in self.where]
-            found = parts[0] if len(parts) == 1 else _joined(parts)
+            lo, hi = self.where.lo, self.where.hi
+            if len(lo) == 1:
+                (found,) = self.rows.read((name,), int(lo[0]), int(hi[0]))
+            else:
+                found = self.rows.gather(name, lo, hi)
             self._columns[name] = found
         return found
 
@@ -76,44 +82,56 @@ class Side:
         """Return rows by their positions in the runs."""
         if not len(at):
             return NO_ROWS
+        if len(at) == self.size:
+            return self.every()
+        rows = self._rows(at)
         return RowRefs(
             key_hi=self.column("key_hi").take(at),
-            key_lo=self.column("key_lo").take(at),
-            hash_hi=self.column("hash_hi").take(at),
+            key_lo=self._some("key_lo", at, rows),
+            hash_hi=self._some("hash_hi", at, rows),
             hash_lo=self.column("hash_lo").take(at),
-            locator=self._locators(at),
+            locator=self._locators(at, rows),
         )
+
+    def _some(self, name: Column, at: I64, rows: I64) -> U64:
+        """Return one column of some rows: those alone where they are few and can be had alone."""
+        some = None
+        if FEW * len(at) < self.size and name not in self._columns:
+            some = self.rows.pick(name, rows)
+        return self.column(name).take(at) if some is None else some
+
+    def _rows(self, at: I64) -> I64:
+        """Return where positions in the runs lie among all rows of the section."""
+        lo = self.where.lo
+        if len(lo) == 1:
+            return at + int(lo[0])
+        sizes = self.where.hi - lo
+        ends = np.cumsum(sizes)
+        return at + (lo - ends + sizes).take(np.searchsorted(ends, at, "right"))
 
     def every(self) -> RowRefs:
         """Return all rows, without a copy where there is one run."""
-        n = len(self)
+        every = np.arange(self.size)
         return RowRefs(
             key_hi=self.column("key_hi"),
             key_lo=self.column("key_lo"),
             hash_hi=self.column("hash_hi"),
             hash_lo=self.column("hash_lo"),
-            locator=self._locators(np.arange(n)),
+            locator=self._locators(every, self._rows(every)),
         )
 
-    def _locators(self, at: I64) -> U64:
+    def _locators(self, at: I64, rows: I64) -> U64:
         first = self.rows.first_locator
-        if first is None:
-            return self.column("locator").take(at)
-        if len(self.where) == 1:
-            return (at + (first + self.where[0][0])).view(np.uint64)
-        lows = np.array([lo for lo, _ in self.where])
-        begins = np.cumsum([0, *(hi - lo for lo, hi in self.where[:-1])])
-        run = np.searchsorted(begins, at, "right") - 1
-        return (at + (lows - begins + first)[run]).view(np.uint64)
+        if first is not None:
+            return (rows + first).view(np.uint64)
+        return self.column("locator").take(at)
 
 
-def _joined(parts: list[U64]) -> U64:
-    whole: U64 = np.concatenate([np.empty(0, np.uint64), *parts])
-    return whole
+def fast(before: Side, after: Side, *, wide: bool = False) -> Merged | None:
+    """Merge on one half of keys and digests; None where keys tie so that halves cannot tell them apart.
 
-
-def fast(before: Side, after: Side) -> Merged | None:
-    """Merge on one half of keys and digests; None where keys tie so that halves cannot tell them apart."""
+    ``wide`` compares both halves of digests, for pieces whose sums are not known.
+    """
     if not len(before):
         return _only(created=after.every())
     if not len(after):
@@ -121,10 +139,17 @@ def fast(before: Side, after: Side) -> Merged | None:
     have, want = before.column("key_hi"), after.column("key_hi")
     old, new = before.column("hash_lo"), after.column("hash_lo")
     if len(have) == len(want) and bool((have == want).all()):
-        at = _true(old != new)
+        differs = old != new
+        if wide:
+            differs |= before.column("hash_hi") != after.column("hash_hi")
+        at = _true(differs)
         return _updated(before, after, at, at)
     place = places(have, want)
-    changed = _true(old.take(place, mode="clip") != new)
+    differs = old.take(place, mode="clip") != new
+    if wide:
+        differs |= before.column("hash_hi").take(place, mode="clip") != after.column("hash_hi")
+        differs |= place < 0
+    changed = _true(differs)
     origin = place.take(changed)
     fresh = origin < 0
     created, kept = changed.take(_true(fresh)), _true(~fresh)
@@ -170,6 +195,8 @@ def _tied(keys: U64, at: I64) -> bool:
     """Say whether a row at one of some positions shares its ``key_hi`` with a neighbour."""
     if not len(at):
         return False
+    if FEW * len(at) > len(keys):
+        return bool((keys[1:] == keys[:-1]).any())
     mine, last = keys.take(at), len(keys) - 1
     left = (keys.take(np.maximum(at - 1, 0)) == mine) & (at > 0)
     right = (keys.take(np.minimum(at + 1, last)) == mine) & (at < last)

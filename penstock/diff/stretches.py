@@ -15,7 +15,23 @@ import numpy as np
 from penstock.batch.index import I64, Directory, KeyedRows, leaf_of
 from penstock.identity.digest import U64
 
-_MASK = 2**64 - 1
+Flags = np.ndarray[tuple[int], np.dtype[np.bool_]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Runs:
+    """Ranges of rows, in order."""
+
+    lo: I64
+    hi: I64
+
+    def __len__(self) -> int:
+        return int((self.hi - self.lo).sum())
+
+    @classmethod
+    def one(cls, lo: int, hi: int) -> Runs:
+        """Return one range."""
+        return cls(lo=np.array([lo]), hi=np.array([hi]))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,22 +47,24 @@ class Stretches:
     after_hi: I64
     moved_hi: U64
     moved_lo: U64
+    apart: Flags
+    """Whether a stretch is read apart from the one before it, and not across the gap between them."""
 
     def __len__(self) -> int:
         return len(self.before_lo)
 
     def part(self, lo: int, hi: int) -> Piece:
         """Return some stretches as one piece."""
+        apart = self.apart[lo + 1 : hi]
+        begins, ends = np.append(True, apart), np.append(apart, True)
+        before = Runs(lo=self.before_lo[lo:hi][begins], hi=self.before_hi[lo:hi][ends])
+        after = Runs(lo=self.after_lo[lo:hi][begins], hi=self.after_hi[lo:hi][ends])
         return Piece(
-            before=runs(self.before_lo[lo:hi], self.before_hi[lo:hi]),
-            after=runs(self.after_lo[lo:hi], self.after_hi[lo:hi]),
+            before=before,
+            after=after,
             moved_hi=int(np.add.reduce(self.moved_hi[lo:hi], dtype=np.uint64)),
             moved_lo=int(np.add.reduce(self.moved_lo[lo:hi], dtype=np.uint64)),
         )
-
-
-Runs = tuple[tuple[int, int], ...]
-"""Row ranges, in order, none touching the next."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,30 +81,36 @@ class Piece:
     last: bool = True
 
 
-def runs(lo: I64, hi: I64) -> Runs:
-    """Join row ranges that touch, and leave out empty ones."""
-    begins = np.append(True, lo[1:] != hi[:-1])
-    ends = np.append(begins[1:], True)
-    pairs = zip(lo[begins].tolist(), hi[ends].tolist(), strict=True)
-    return tuple(pair for pair in pairs if pair[0] < pair[1])
-
-
 def touched(before: Directory, after: Directory) -> Stretches:
-    """Return the stretches between common fences whose counts or sums differ."""
+    """Return the stretches between common fences whose counts or sums differ, some joined across gaps."""
     at_before, at_after = _common_fences(before, after)
     lo_b, hi_b, sums_b = _between(before, at_before)
     lo_a, hi_a, sums_a = _between(after, at_after)
     moved_hi, moved_lo = sums_a[0] - sums_b[0], sums_a[1] - sums_b[1]
     same_count = (hi_b - lo_b) == (hi_a - lo_a)
     at = np.flatnonzero(((moved_hi | moved_lo) != 0) | ~same_count)
+    lo_b, hi_b, lo_a, hi_a = lo_b[at], hi_b[at], lo_a[at], hi_a[at]
     return Stretches(
-        before_lo=lo_b[at],
-        before_hi=hi_b[at],
-        after_lo=lo_a[at],
-        after_hi=hi_a[at],
+        before_lo=lo_b,
+        before_hi=hi_b,
+        after_lo=lo_a,
+        after_hi=hi_a,
         moved_hi=moved_hi[at],
         moved_lo=moved_lo[at],
+        apart=_apart(lo_b[1:] - hi_b[:-1], np.maximum(hi_b - lo_b, hi_a - lo_a)),
     )
+
+
+def _apart(gap: I64, size: I64) -> Flags:
+    """Choose the shortest gaps between stretches to read across, together no longer than the stretches.
+
+    Rows of a gap are equal on both sides and do no harm; one long read is cheaper than two short ones, and no
+    more than twice what was touched is ever read.
+    """
+    apart = np.ones(len(size), bool)
+    order = np.argsort(gap, kind="stable")
+    apart[order[np.cumsum(gap[order]) <= size.sum()] + 1] = False
+    return apart
 
 
 def _common_fences(before: Directory, after: Directory) -> tuple[I64, I64]:
@@ -144,8 +168,8 @@ def pieces(
 
 def _cut(before: KeyedRows, after: KeyedRows, piece: Piece, piece_rows: int) -> Iterator[Piece]:
     """Cut one long stretch at fences of its longer side, which are looked up in the other."""
-    (b_lo, b_hi) = piece.before[0] if piece.before else (0, 0)
-    (a_lo, a_hi) = piece.after[0] if piece.after else (0, 0)
+    b_lo, b_hi = int(piece.before.lo[0]), int(piece.before.hi[0])
+    a_lo, a_hi = int(piece.after.lo[0]), int(piece.after.hi[0])
     long_before = b_hi - b_lo >= a_hi - a_lo
     leaves = (before if long_before else after).directory()
     lo, hi = (b_lo, b_hi) if long_before else (a_lo, a_hi)
@@ -157,8 +181,8 @@ def _cut(before: KeyedRows, after: KeyedRows, piece: Piece, piece_rows: int) -> 
     parts = list(zip(pairwise(sides[0]), pairwise(sides[1]), strict=True))
     for n, (b, a) in enumerate(parts):
         yield Piece(
-            before=(b,) if b[0] < b[1] else (),
-            after=(a,) if a[0] < a[1] else (),
+            before=Runs.one(*b),
+            after=Runs.one(*a),
             moved_hi=piece.moved_hi,
             moved_lo=piece.moved_lo,
             whole=len(parts) == 1,
@@ -200,11 +224,13 @@ def named(before: Directory, after: KeyedRows, piece_rows: int) -> Iterator[Stre
         begins = np.flatnonzero(np.append(True, leaf[1:] != leaf[:-1]))
         leaf = leaf[begins]
         zeros = np.zeros(len(leaf), np.uint64)
+        low, high = before.first[leaf], before.first[leaf + 1]
         yield Stretches(
-            before_lo=before.first[leaf],
-            before_hi=before.first[leaf + 1],
+            before_lo=low,
+            before_hi=high,
             after_lo=begins + lo,
             after_hi=np.append(begins[1:], len(key_hi)) + lo,
             moved_hi=zeros - before.sum_hi[leaf],
             moved_lo=zeros - before.sum_lo[leaf],
+            apart=np.append(True, low[1:] != high[:-1]),
         )

@@ -17,6 +17,7 @@ from penstock.batch.index import (
     KeyedRows,
     SectionRows,
     Totals,
+    joined,
     leaf_of,
     positions_of,
     sort_order,
@@ -76,6 +77,15 @@ class LocatedRows:
             return found
         high = np.uint64(self.ordinal << LOCATOR_ROW_BITS)
         return tuple(c | high if n == "locator" else c for n, c in zip(columns, found, strict=True))
+
+    def gather(self, column: Column, lo: I64, hi: I64) -> U64:
+        """Return one column of several ranges of rows, one after the other."""
+        found = self.section.gather(column, lo, hi)
+        return found | np.uint64(self.ordinal << LOCATOR_ROW_BITS) if column == "locator" else found
+
+    def pick(self, column: Column, at: I64) -> U64 | None:
+        """Return one column of some rows, or None where reading all between them is as fast."""
+        return None if column == "locator" else self.section.pick(column, at)
 
 
 def no_rows(type_name: str) -> SectionRows:
@@ -183,6 +193,15 @@ class OverlaySection:
                 f"a snapshot's deltas do not fit their base: rows of {self.type_name!r} near {lo}"
             )
         return stretch.read(columns, lo - start, hi - start)
+
+    def gather(self, column: Column, lo: I64, hi: I64) -> U64:
+        """Return one column of several ranges of rows, one after the other."""
+        pairs = zip(lo.tolist(), hi.tolist(), strict=True)
+        return joined(self.read((column,), a, b)[0] for a, b in pairs)
+
+    def pick(self, column: Column, at: I64) -> U64 | None:  # noqa: ARG002
+        """None: rows are merged in whole leaves."""
+        return None
 
     def _stretch(self, leaf_lo: int, leaf_hi: int) -> SectionRows:
         kept = self._kept.get((leaf_lo, leaf_hi))

@@ -35,14 +35,17 @@ def located(model: Model) -> dict[Key, tuple[Hash, int]]:
 
 
 @settings(max_examples=400, deadline=None)
-@given(sides(), st.booleans())
-def test_a_diff_is_what_two_dicts_say(pair: tuple[Model, Model], absent: bool) -> None:
+@given(sides(), st.booleans(), st.sampled_from([1, 3, 16, 16_384]))
+def test_a_diff_is_what_two_dicts_say(
+    pair: tuple[Model, Model], absent: bool, piece_rows: int
+) -> None:
     """Every change is found once, with both sides' digests and places, and the counts balance."""
     before, after = pair
     diff = diff_section(
         index_file({"t": before}).sections["t"],
         index_file({"t": after}).sections["t"],
         absent=absent,
+        piece_rows=piece_rows,
     )
     found = gathered(list(diff))
     old, new = located(before), located(after)
@@ -59,9 +62,9 @@ def test_a_diff_is_what_two_dicts_say(pair: tuple[Model, Model], absent: bool) -
 
 
 @settings(max_examples=200, deadline=None)
-@given(models, edits)
+@given(models, edits, st.sampled_from([1, 3, 16_384]))
 def test_a_delta_batch_changes_what_it_names_and_nothing_else(
-    before: Model, named: dict[Key, Hash | None]
+    before: Model, named: dict[Key, Hash | None], piece_rows: int
 ) -> None:
     """Tombstones delete what is there; those of what is not there are counted as unchanged."""
     delta = {key: value or (0, 0) for key, value in named.items()}
@@ -69,6 +72,7 @@ def test_a_delta_batch_changes_what_it_names_and_nothing_else(
         index_file({"t": before}).sections["t"],
         index_file({"t": delta}).sections["t"],
         absent=False,
+        piece_rows=piece_rows,
     )
     found = gathered(list(diff))
     after = dict(before)
