@@ -86,6 +86,21 @@ _POSTGRES_VIEWS = text(
     WHERE n.nspname = :schema AND c.relkind IN ('v', 'm')
     """
 )
+_POSTGRES_READS = text(
+    """
+    SELECT DISTINCT v.relname, tn.nspname, t.relname, a.attname
+    FROM pg_catalog.pg_rewrite r
+    JOIN pg_catalog.pg_class v ON v.oid = r.ev_class
+    JOIN pg_catalog.pg_namespace vn ON vn.oid = v.relnamespace
+    JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass
+      AND d.objid = r.oid AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+    JOIN pg_catalog.pg_class t ON t.oid = d.refobjid AND t.oid <> v.oid
+    JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace
+    LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.refobjsubid
+      AND a.attnum > 0
+    WHERE vn.nspname = :schema AND v.relkind IN ('v', 'm')
+    """
+)
 _SQLITE_TYPES = """
     SELECT m.name, x.name, x.type
     FROM {schema}.sqlite_master m, pragma_table_xinfo(m.name, :schema) x
@@ -125,6 +140,19 @@ def view_definitions(connection: Connection, schema: str) -> dict[str, str] | No
     return {
         name: sql for name, sql in connection.execute(_POSTGRES_VIEWS, {"schema": schema}) if sql
     }
+
+
+def view_reads(connection: Connection, schema: str) -> dict[str, set[tuple[str, str, str | None]]]:
+    """Return what the database itself knows its views to read: schema, relation, and column if any.
+
+    Only PostgreSQL keeps this, and not for which column of the view; empty for others.
+    """
+    if connection.dialect.name != "postgresql":
+        return {}
+    found: dict[str, set[tuple[str, str, str | None]]] = {}
+    for view, *name in connection.execute(_POSTGRES_READS, {"schema": schema}):
+        found.setdefault(view, set()).add((name[0], name[1], name[2]))
+    return found
 
 
 def own_indexes(connection: Connection, schema: str) -> dict[str, list[dict[str, Any]]]:

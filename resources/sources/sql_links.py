@@ -8,7 +8,7 @@ absence deletes nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from penstock.batch.qualified_name import within
@@ -88,7 +88,15 @@ def _lineage_of(lineage: Lineage, known: Known, schema: str, view: Relation) -> 
         return ViewLineage(by_column={}, error="the database does not show the view's SQL")
     if view.error:
         return None
-    return lineage.of_view(schema=schema, sql=view.definition, columns=columns)
+    found = lineage.of_view(schema=schema, sql=view.definition, columns=columns)
+    return _with_known_reads(found, view, known) if found.error else found
+
+
+def _with_known_reads(found: ViewLineage, view: Relation, known: Known) -> ViewLineage:
+    """Add what the database knows a view to read, for parsing told too little."""
+    tables = {(a, b) for a, b, _ in view.known_reads if b in known.columns.get(a, {})}
+    columns = {(a, b, c) for a, b, c in view.known_reads if c and (a, b) in tables}
+    return replace(found, tables=found.tables | tables, columns=found.columns | columns)
 
 
 def _reads(

@@ -13,7 +13,12 @@ from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.engine.reflection import Inspector, ObjectKind
 from sqlalchemy.exc import CompileError, SAWarning, SQLAlchemyError
 
-from resources.sources.sql_dialects import declared_types, own_indexes, view_definitions
+from resources.sources.sql_dialects import (
+    declared_types,
+    own_indexes,
+    view_definitions,
+    view_reads,
+)
 
 Facts = dict[str, Any]
 _FACETS = (
@@ -42,6 +47,8 @@ class Relation:
     check_constraints: list[Facts] = field(default_factory=list)
     comment: str | None = None
     definition: str | None = None
+    known_reads: frozenset[tuple[str, str, str | None]] = frozenset()
+    """What the database itself knows a view to read: schema, relation, and column if any."""
     error: str | None = None
     """Why nothing more is known of it than its name."""
 
@@ -80,8 +87,15 @@ def reflect_schema(
             _give_up_if_gone(connection, error)
             facts = _one_by_one(connection, schema, listed, own)
         definitions = _definitions(connection, schema, listed)
+        read = view_reads(connection, schema)
     relations = [
-        Relation(name=name, kind=kind, definition=definitions.get(name), **facts[name])
+        Relation(
+            name=name,
+            kind=kind,
+            definition=definitions.get(name),
+            known_reads=frozenset(read.get(name, ())),
+            **facts[name],
+        )
         for name, kind in listed.items()
     ]
     connection.rollback()
