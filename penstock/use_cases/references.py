@@ -14,7 +14,7 @@ from penstock.batch.manifest import Manifest, Mode
 from penstock.batch.rows import Kind
 from penstock.batch.scope import ScopeMap
 from penstock.identity.digest import U64
-from penstock.identity.keys import entity_index_keys
+from penstock.identity.keys import entity_index_keys, relationship_index_keys
 from penstock.plan.containment import all_nested, cyclic_nodes
 from penstock.ports.rows import BatchRows
 from penstock.use_cases.known_rows import KnownRows
@@ -90,17 +90,31 @@ class AfterState:
     # What still points at entities that are to be deleted ---------------------------------------------------
 
     def referrers(self, deleted: pa.Array) -> dict[str, str]:
-        """Return, per entity key of ``deleted`` that some remaining relationship ends at, one such relationship."""
+        """Return, per entity key of ``deleted`` that some known relationship goes on to end at, one such relationship.
+
+        Relationships that are only now landed do not count: where an end of theirs goes, they are refused.
+        """
         found: dict[str, str] = {}
         for type_name, rows in self.remaining_relationships():
             if type_name in self._external:
                 continue
-            for column in ("from_key", "to_key"):
-                hits = rows.filter(pc.is_in(rows[column], value_set=deleted))
-                for row in hits.select(["from_key", "to_key"]).to_pylist():
-                    text = f"({row['from_key']}, {type_name}, {row['to_key']})"
-                    found.setdefault(row[column], text)
+            ends_there = pc.or_(
+                *(pc.is_in(rows[column], value_set=deleted) for column in ("from_key", "to_key"))
+            )
+            for start, end in self._known_ends(type_name, rows.filter(ends_there)):
+                text = f"({start}, {type_name}, {end})"
+                found.setdefault(start, text)
+                found.setdefault(end, text)
         return found
+
+    def _known_ends(self, type_name: str, rows: pa.Table) -> Iterator[tuple[str, str]]:
+        if not len(rows):
+            return
+        starts, ends = rows["from_key"].combine_chunks(), rows["to_key"].combine_chunks()
+        key_hi, key_lo = relationship_index_keys(starts, ends)
+        known = self._known.view.find(Kind.RELATIONSHIP, type_name, key_hi, key_lo) >= 0
+        for at in np.flatnonzero(known).tolist():
+            yield starts[at].as_py(), ends[at].as_py()
 
     def remaining_relationships(self) -> Iterator[tuple[str, pa.Table]]:
         """Yield the relationships that will exist, by the chunk: those landed, then those only known."""
