@@ -146,6 +146,17 @@ class QueueMachine(RuleBasedStateMachine):
         mode=st.sampled_from(["full", "delta", "delta"]),
     )
     def land(self, source: str, minute: int, mode: str) -> None:
+        self._land(source, minute, mode)
+
+    @rule(source=st.sampled_from(sorted(SOURCES)), end=st.sampled_from(["fail", "publish"]))
+    def land_and_end_a_delta_before_others(self, source: str, end: str) -> None:
+        minute = 1 + max((b.minute for b in self.model.batches if b.source == source), default=0)
+        self._land(source, minute, "delta")
+        self.claim_and_end(end)
+        self._land(source, minute + 1, "delta")
+        self._land(source, minute + 2, "full")
+
+    def _land(self, source: str, minute: int, mode: str) -> None:
         if all(b.batch_id != batch_id(source, minute) for b in self.model.batches):
             admit(self.store, source, minute, mode=mode, enqueued_at=self.now)
             self.model.batches.append(
