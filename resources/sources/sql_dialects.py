@@ -69,6 +69,16 @@ def _prepare(dbapi_connection: Any, dialect: str) -> None:
     dbapi_connection.commit()
 
 
+def begin_reading(connection: Connection) -> None:
+    """Let all that is read until the next rollback be of one moment.
+
+    PostgreSQL's transactions are so by their isolation level; Python's SQLite driver begins none
+    for reading.
+    """
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN")
+
+
 _POSTGRES_TYPES = text(
     """
     SELECT c.relname, a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod)

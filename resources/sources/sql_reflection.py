@@ -14,6 +14,7 @@ from sqlalchemy.engine.reflection import Inspector, ObjectKind
 from sqlalchemy.exc import CompileError, SAWarning, SQLAlchemyError
 
 from resources.sources.sql_dialects import (
+    begin_reading,
     declared_types,
     own_indexes,
     view_definitions,
@@ -75,6 +76,7 @@ def reflect_schema(
     reflected is in the list with its ``error``. Memory goes with the size of the one schema.
     """
     with _quiet():
+        begin_reading(connection)
         inspector = inspect(connection)
         kinds = dict(_names(inspector, schema))
         listed = {name: kind for name, kind in kinds.items() if wanted(name)}
