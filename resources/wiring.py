@@ -16,6 +16,7 @@ def open_platform(settings: Settings) -> Platform:
     from resources.control_db.store import SqlControlStore, upgrade
     from resources.object_store import open_object_store
     from resources.row_cache import RowCache
+    from resources.row_cache.scratch import LocalScratch
 
     settings.home.mkdir(parents=True, exist_ok=True)
     upgrade(settings.control_url)
@@ -26,8 +27,6 @@ def open_platform(settings: Settings) -> Platform:
         region=settings.s3_region,
         path_style=settings.s3_path_style,
     )
-    scratch = settings.home / "scratch"
-    scratch.mkdir(exist_ok=True)
     policy = settings.queue_policy
     return Platform(
         objects=objects,
@@ -35,7 +34,7 @@ def open_platform(settings: Settings) -> Platform:
         batches=RowCache(objects, settings.home / "cache", max_bytes=settings.cache_bytes),
         targets=_open_targets(settings, control),
         clock=SystemClock(),
-        scratch=scratch,
+        scratch=LocalScratch(settings.home / "scratch"),
         queue_policy=policy,
         lease_s=settings.lease_s,
         chunk_operations=settings.chunk_operations,

@@ -27,8 +27,10 @@ hands whatever orjson could get wrong to the reference. A property test holds th
 from __future__ import annotations
 
 import base64
+import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from enum import Enum
@@ -164,13 +166,18 @@ def _write_object(value: Mapping[Any, Any], out: list[str], path: str, depth: in
         if not isinstance(key, str):
             raise NotCanonical(f"{path} has the key {key!r}, which is not text")
     out.append("{")
-    escaped = {("$" + key if key.startswith("$") else str(key)): key for key in value}
+    escaped = {escaped_key(str(key)): key for key in value}
     for n, key in enumerate(sorted(escaped, key=_utf8)):
         out.append("," if n else "")
         out.append(_string_text(key))
         out.append(":")
         _write(value[escaped[key]], out, f"{path}.{escaped[key]}", depth)
     out.append("}")
+
+
+def escaped_key(key: str) -> str:
+    """Return a key as it is written: one more ``$`` in front if it begins with one."""
+    return "$" + key if key.startswith("$") else key
 
 
 def _utf8(text: str) -> bytes:
@@ -325,21 +332,54 @@ _DECODERS = {
 }
 
 
+_LONG_DIGITS = re.compile(rb"\d{17}")
+
+
 def value_of(text: bytes | str) -> dict[str, Any]:
     """Return the attributes that a canonical text stands for.
 
     Timestamps come back as their text where they are finer than a microsecond, as aware or naive
     datetimes otherwise.
     """
-    decoded = _decode(orjson.loads(text))
+    return _object(_decode(orjson.loads(text), _decode_moment))
+
+
+def canonical_json(text: bytes) -> bytes:
+    """Return the canonical form of any JSON object: what others write into a batch's ``attributes``.
+
+    Objects with one ``$`` key that the value model knows mean what they mean there. Raises
+    :class:`NotCanonical` for what is not JSON, not an object, or outside the value model.
+    """
+    try:
+        # orjson reads an integer beyond 64 bits as a float; the standard library keeps it.
+        parsed = (
+            json.loads(text, parse_constant=_no_constant) if _LONG_DIGITS.search(text) else None
+        )
+        decoded = _decode(orjson.loads(text) if parsed is None else parsed, _decode_fine_moment)
+    except (ValueError, ArithmeticError, RecursionError) as error:
+        raise NotCanonical(
+            f"attributes are not JSON of the value model ({error}): {_shown(text)}"
+        ) from error
+    return canonical_text(_object(decoded))
+
+
+def _shown(text: bytes) -> str:
+    return repr(text[:80].decode("utf-8", "replace")) + ("..." if len(text) > 80 else "")
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON: write it as the object that the value model has for it")
+
+
+def _object(decoded: Any) -> dict[str, Any]:
     if not isinstance(decoded, dict):
         raise NotCanonical("an attributes text is not a JSON object")
     return decoded
 
 
-def _decode(value: Any) -> Any:
+def _decode(value: Any, moment: Callable[[str], Any]) -> Any:
     if isinstance(value, list):
-        return [_decode(item) for item in value]
+        return [_decode(item, moment) for item in value]
     if not isinstance(value, dict):
         return value
     if len(value) == 1:
@@ -347,12 +387,30 @@ def _decode(value: Any) -> Any:
         if key in _DECODERS and isinstance(inner, str):
             return _DECODERS[key](inner)
         if key in {"$timestamp", "$datetime"} and isinstance(inner, str):
-            return _decode_moment(inner)
+            return moment(inner)
     return {
-        (key[1:] if key.startswith("$$") else key): _decode(inner) for key, inner in value.items()
+        (key[1:] if key.startswith("$$") else key): _decode(inner, moment)
+        for key, inner in value.items()
     }
 
 
 def _decode_moment(text: str) -> datetime | str:
     _, _, fraction = text.rstrip("Z").partition(".")
     return text if len(fraction) > 6 else datetime.fromisoformat(text)
+
+
+class _FineMoment(datetime):
+    """A moment to the nanosecond, which Python's own has no room for."""
+
+    nanosecond: int = 0
+
+
+def _decode_fine_moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    _, _, fraction = text.partition(".")
+    digits = fraction[: len(fraction) - len(fraction.lstrip("0123456789"))]
+    if len(digits) <= 6:
+        return moment
+    fine = _FineMoment.fromisoformat(text)
+    fine.nanosecond = int(digits[6:9].ljust(3, "0"))
+    return fine

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from penstock.batch.index import IndexFile
+from penstock.batch.index import IndexFile, KeyedRows
 from penstock.batch.manifest import Manifest
 from penstock.batch.rows import Kind
 
@@ -33,6 +34,22 @@ class BatchRows(Protocol):
         ...
 
 
+class KeptRows(Protocol):
+    """The rows of a batch that is being landed, on their way into the cache."""
+
+    def append(self, rows: pa.Table) -> None:
+        """Put rows down, in the order of the index."""
+        ...
+
+    def write_index(self, sections: tuple[KeyedRows, ...]) -> None:
+        """Write the index of all rows."""
+        ...
+
+    def commit(self, manifest: Manifest) -> None:
+        """Keep them as the rows of the batch that ``manifest`` commits."""
+        ...
+
+
 class BatchReader(Protocol):
     """Opens batches; what it needs to do so it fetches once and keeps in a cache that may be lost."""
 
@@ -42,4 +59,8 @@ class BatchReader(Protocol):
         Raises ``BadFile`` (missing, truncated, wrong digest, wrong columns), ``BadRow`` (no key, duplicate key,
         attributes that are not an object or too large) and ``IndexCorrupt``, each naming file and row.
         """
+        ...
+
+    def keep(self, kind: Kind) -> AbstractContextManager[KeptRows]:
+        """Take the rows of a batch while it is landed, so that nobody here has to fetch them."""
         ...

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from penstock.identity.ids import TargetId
 from penstock.ports.clock import Clock
 from penstock.ports.control import ControlStore
 from penstock.ports.object_store import ObjectStore
 from penstock.ports.rows import BatchReader
+from penstock.ports.scratch import Scratch
 from penstock.ports.target import Target
 from penstock.publish.queue import QueuePolicy
 
@@ -24,8 +24,8 @@ class Platform:
     batches: BatchReader
     targets: Mapping[TargetId, Target]
     clock: Clock
-    scratch: Path
-    """A folder for spooling; only adapters open files in it."""
+    scratch: Scratch
+    """Where rows are spooled."""
     queue_policy: QueuePolicy = field(default_factory=QueuePolicy)
     lease_s: float = 60.0
     chunk_operations: int = 10_000
