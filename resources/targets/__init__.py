@@ -1,0 +1,1 @@
+"""Targets: what operations are applied to."""

@@ -1,0 +1,224 @@
+"""Every target applies operations once, checks what it is told to check, and answers with an outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from penstock.batch.rows import SCHEMAS, Kind
+from penstock.errors import LeaseLost
+from penstock.identity.digest import entity_digest, halves, relationship_digest
+from penstock.identity.ids import BatchId, SourceId, TargetId, TenantId
+from penstock.plan.build import Origin, Side, build_operations
+from penstock.plan.operations import Action
+from penstock.ports.target import Applied, ApplyContext, Outcome, Rejected, Target
+from resources.control_db.engine import open_engine
+from resources.targets.registry import open_registry
+
+CONTEXT = ApplyContext(
+    batch_id=BatchId("crm@2026-01-01T00-00-00.000000Z"),
+    source_id=SourceId("crm"),
+    target_id=TargetId("registry"),
+    tenant_id=TenantId("default"),
+    plan_digest="0" * 32,
+    fencing_token=1,
+    now=datetime(2026, 1, 1, tzinfo=UTC),
+)
+
+
+@pytest.fixture
+def target(control_url: str) -> Iterator[Target]:
+    engine = open_engine(control_url)
+    registry = open_registry(engine)
+    registry.prepare()
+    yield registry
+    engine.dispose()
+
+
+def side(digests: list[bytes]) -> Side:
+    hash_hi, hash_lo = halves(np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 16))
+    return Side(hash_hi=hash_hi, hash_lo=hash_lo)
+
+
+def operations(
+    action: Action,
+    rows: list[tuple[str, str]],
+    *,
+    before: list[str] | None = None,
+    version: int = 0,
+) -> pa.Table:
+    """Build operations on persons: ``rows`` are (key, attributes text), ``before`` the texts they replace."""
+    table = pa.Table.from_pylist(
+        [
+            {"entity_type": "person", "entity_key": key, "attributes": text, "tombstone": False}
+            for key, text in rows
+        ],
+        SCHEMAS[Kind.ENTITY],
+    )
+    olds = [text for _, text in rows] if before is None else before
+    nothing = np.zeros(len(rows), np.uint64)
+    return build_operations(
+        origin=Origin(
+            target_id=CONTEXT.target_id, batch_id=CONTEXT.batch_id, snapshot_version=version
+        ),
+        kind=Kind.ENTITY,
+        action=action,
+        rows=table,
+        key_hi=nothing,
+        key_lo=nothing,
+        before=None
+        if action is Action.CREATE
+        else side(
+            [entity_digest("person", k, t.encode()) for (k, _), t in zip(rows, olds, strict=True)]
+        ),
+        after=None
+        if action is Action.DELETE
+        else side([entity_digest("person", k, t.encode()) for k, t in rows]),
+        batch_rows=None,
+    )
+
+
+def edges(action: Action, pairs: list[tuple[str, str]]) -> pa.Table:
+    table = pa.Table.from_pylist(
+        [
+            {
+                "relationship_type": "knows",
+                "from_key": a,
+                "to_key": b,
+                "attributes": "{}",
+                "tombstone": False,
+            }
+            for a, b in pairs
+        ],
+        SCHEMAS[Kind.RELATIONSHIP],
+    )
+    digests = side([relationship_digest("knows", a, b, b"{}") for a, b in pairs])
+    nothing = np.zeros(len(pairs), np.uint64)
+    return build_operations(
+        origin=Origin(target_id=CONTEXT.target_id, batch_id=CONTEXT.batch_id, snapshot_version=0),
+        kind=Kind.RELATIONSHIP,
+        action=action,
+        rows=table,
+        key_hi=nothing,
+        key_lo=nothing,
+        before=digests if action is Action.DELETE else None,
+        after=None if action is Action.DELETE else digests,
+        batch_rows=None,
+    )
+
+
+def held(target: Target, *keys: str) -> list[str | None]:
+    """Return the attributes that the target holds of some persons."""
+    table = pa.table({"type_name": ["person"] * len(keys), "key": list(keys)})
+    attributes: list[str | None] = target.read_back(CONTEXT.source_id, Kind.ENTITY, table)[
+        "attributes"
+    ].to_pylist()
+    return attributes
+
+
+def test_operations_take_effect(target: Target) -> None:
+    """Creates, updates and deletes change what the target holds, and it is read back byte for byte."""
+    text = '{"a":"é\\"\\u0000","b":1.0}'
+    rows = [("crm/a", text), ("crm/b", "{}")]
+    assert target.apply(operations(Action.CREATE, rows), CONTEXT) == Applied(
+        applied=2, already_applied=0
+    )
+    assert held(target, "crm/b", "crm/none", "crm/a") == ["{}", None, text]
+    update = operations(Action.UPDATE, [("crm/b", '{"n":1}')], before=["{}"])
+    assert target.apply(update, CONTEXT) == Applied(applied=1, already_applied=0)
+    delete = operations(Action.DELETE, [("crm/a", text)])
+    assert target.apply(delete, CONTEXT) == Applied(applied=1, already_applied=0)
+    assert held(target, "crm/a", "crm/b") == [None, '{"n":1}']
+
+
+def test_a_repeated_chunk_changes_nothing(target: Target) -> None:
+    """Applying the same operations again reports them as already applied, even after later ones."""
+    create = operations(Action.CREATE, [("crm/a", "{}"), ("crm/b", "{}")])
+    target.apply(create, CONTEXT)
+    assert target.apply(create, CONTEXT) == Applied(applied=0, already_applied=2)
+    target.apply(operations(Action.UPDATE, [("crm/a", '{"n":1}')], before=["{}"]), CONTEXT)
+    assert target.apply(create, CONTEXT) == Applied(applied=0, already_applied=2)
+    assert held(target, "crm/a") == ['{"n":1}']
+
+
+def test_conflicts_are_named_and_the_rest_goes_on(target: Target) -> None:
+    """An operation whose precondition fails is listed with what was found; the others of its chunk are applied."""
+    target.apply(operations(Action.CREATE, [("crm/a", '{"n":1}')]), CONTEXT)
+    update = operations(
+        Action.UPDATE, [("crm/a", '{"n":3}'), ("crm/b", "{}")], before=['{"n":2}', "{}"]
+    )
+    create = operations(Action.CREATE, [("crm/c", "{}"), ("crm/a", '{"n":9}')])
+    outcome = target.apply(pa.concat_tables([update, create]), CONTEXT)
+    assert isinstance(outcome, Applied)
+    assert outcome.applied == 1
+    assert [f.outcome for f in outcome.failures] == [Outcome.CONFLICT] * 3
+    assert "'crm/b' expected" in outcome.failures[1].message
+    assert outcome.failures[1].message.endswith("found nothing: something else has changed it")
+    assert held(target, "crm/a", "crm/c") == ['{"n":1}', "{}"]
+
+
+def test_a_stale_fence_loses_and_changes_nothing(target: Target) -> None:
+    """A worker whose token is below the highest seen gets LeaseLost; a new token is taken."""
+    newer = replace(CONTEXT, fencing_token=5)
+    target.apply(operations(Action.CREATE, [("crm/a", "{}")]), newer)
+    with pytest.raises(LeaseLost, match="stale"):
+        target.apply(
+            operations(Action.CREATE, [("crm/b", "{}")]), replace(CONTEXT, fencing_token=4)
+        )
+    assert held(target, "crm/b") == [None]
+    assert isinstance(target.apply(operations(Action.CREATE, [("crm/b", "{}")]), newer), Applied)
+
+
+def test_a_key_that_no_text_can_keep_is_refused(target: Target) -> None:
+    """A NUL in a key rejects the chunk, naming the key, and nothing of it takes effect."""
+    outcome = target.apply(
+        operations(Action.CREATE, [("crm/ok", "{}"), ("crm/a\0", "{}")]), CONTEXT
+    )
+    assert isinstance(outcome, Rejected)
+    assert "crm/a\\x00" in outcome.message
+    assert held(target, "crm/ok") == [None]
+
+
+def test_relationships_are_kept_by_both_ends(target: Target) -> None:
+    """Relationships are created, found by both ends, and deleted."""
+    pairs = [("crm/a", "crm/b"), ("crm/a", "crm/c")]
+    assert target.apply(edges(Action.CREATE, pairs), CONTEXT) == Applied(
+        applied=2, already_applied=0
+    )
+    assert target.apply(edges(Action.DELETE, pairs[:1]), CONTEXT) == Applied(
+        applied=1, already_applied=0
+    )
+    keys = pa.table(
+        {"type_name": ["knows"] * 2, "key": ["crm/a"] * 2, "to_key": ["crm/b", "crm/c"]}
+    )
+    answer = target.read_back(CONTEXT.source_id, Kind.RELATIONSHIP, keys)
+    assert answer["digest"].to_pylist() == [
+        None,
+        relationship_digest("knows", "crm/a", "crm/c", b"{}"),
+    ]
+
+
+def test_a_race_applies_once(target: Target) -> None:
+    """The same chunk from several threads at once takes effect exactly once in all."""
+    chunk = operations(Action.CREATE, [(f"crm/{n}", "{}") for n in range(500)])
+    with ThreadPoolExecutor(4) as pool:
+        outcomes: list[Any] = list(pool.map(lambda _: target.apply(chunk, CONTEXT), range(4)))
+    assert all(isinstance(outcome, Applied) for outcome in outcomes)
+    assert sum(outcome.applied for outcome in outcomes) == 500
+    assert sum(outcome.already_applied for outcome in outcomes) == 1500
+
+
+def test_a_large_chunk_goes_in_whole(target: Target) -> None:
+    """Ten thousand operations are one chunk, with keys of every script."""
+    rows = [(f"crm/日本-{n}-é\"'\\", f'{{"n":{n}}}') for n in range(10_000)]
+    assert target.apply(operations(Action.CREATE, rows), CONTEXT) == Applied(
+        applied=10_000, already_applied=0
+    )
+    assert held(target, rows[-1][0]) == [rows[-1][1]]
