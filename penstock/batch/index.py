@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from threading import Lock
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -79,6 +80,10 @@ class MappedReader(Protocol):
 
     def read(self, offset: int, length: int) -> bytes | bytearray | memoryview:
         """Return ``length`` bytes from ``offset``."""
+        ...
+
+    def read_into(self, offset: int, buffer: memoryview, /) -> None:
+        """Fill a buffer, past the mapping: for short ranges, where a page fault costs more than a copy."""
         ...
 
     def release(self) -> None:
@@ -517,12 +522,11 @@ class IndexSection:
 
     def gather(self, column: Column, lo: I64, hi: I64) -> U64:
         """Return one column of several ranges of rows, one after the other."""
-        pairs = zip(lo.tolist(), hi.tolist(), strict=True)
-        whole = self.file.mapped(self.entry.columns.get(column), self.rows)
-        if whole is None:
+        offset = self.entry.columns.get(column)
+        if offset is None:
+            pairs = zip(lo.tolist(), hi.tolist(), strict=True)
             return joined(self._column(column, a, b) for a, b in pairs)
-        self.file.count(8 * int((hi - lo).sum()))
-        return joined(whole[a:b] for a, b in pairs)
+        return self.file.scattered(offset, lo, hi)
 
     def pick(self, column: Column, at: I64) -> U64 | None:
         """Return one column of some rows, or None if the file is not mapped."""
@@ -560,6 +564,7 @@ class IndexFile:
         self._reader = reader
         self._map: MappedReader | None = reader if isinstance(reader, MappedReader) else None
         self._unreleased = 0
+        self._lock = Lock()
         self.sections: Mapping[str, IndexSection] = {
             entry.type_name: IndexSection(entry, self) for entry in footer.sections
         }
@@ -585,6 +590,19 @@ class IndexFile:
             raise self._truncated(offset, 8 * count)
         return np.frombuffer(data, "<u8")
 
+    def scattered(self, offset: int, lo: I64, hi: I64) -> U64:
+        """Return several ranges of words, counted from a byte offset, one after the other."""
+        starts, sizes = (8 * lo + offset).tolist(), (8 * (hi - lo)).tolist()
+        if self._map is None:
+            return joined(self.words(a, n // 8) for a, n in zip(starts, sizes, strict=True))
+        words = np.empty(sum(sizes) // 8, np.uint64)
+        buffer, at, read_into = words.data.cast("B"), 0, self._map.read_into
+        for start, size in zip(starts, sizes, strict=True):
+            read_into(start, buffer[at : at + size])
+            at += size
+        self.count(at)
+        return words
+
     def mapped(self, offset: int | None, count: int) -> U64 | None:
         """Return the ``count`` words from a byte offset as a view, or None if the file is not mapped.
 
@@ -596,12 +614,14 @@ class IndexFile:
 
     def count(self, size_bytes: int) -> None:
         """Add to what has been read; lets go of mapped pages now and then."""
-        self.bytes_read += size_bytes
-        if self._map is not None:
+        with self._lock:
+            self.bytes_read += size_bytes
             self._unreleased += size_bytes
-            if self._unreleased > RELEASE_BYTES:
+            full = self._unreleased > RELEASE_BYTES
+            if full:
                 self._unreleased = 0
-                self._map.release()
+        if full and self._map is not None:
+            self._map.release()
 
     def _truncated(self, offset: int, length: int) -> IndexCorrupt:
         return IndexCorrupt(

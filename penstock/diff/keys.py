@@ -20,7 +20,7 @@ from penstock.diff.rows import DiffCounts, KeyChanges, RowRefs
 from penstock.diff.stretches import Piece, Runs, named, pieces, touched
 from penstock.errors import IndexCorrupt
 
-PIECE_ROWS = 16_384
+PIECE_ROWS = 32_768
 SPARSE = 8
 """A batch whose absences mean nothing is looked up row by row if it has this many times fewer rows."""
 
@@ -99,21 +99,21 @@ class SectionDiff:
         stretches = touched(before.directory(), after.directory())
         moved_hi, moved_lo = 0, 0
         for piece in pieces(before, after, stretches, self.piece_rows):
+            merged = self._merged(before, after, piece)
+            yield merged
             if piece.whole:
-                yield self._checked(before, after, piece)
                 continue
-            sides = Side(before, piece.before), Side(after, piece.after)
-            merged = fast(*sides, wide=True) or exact(*sides)
             hi, lo = merged.moved()
             moved_hi, moved_lo = (moved_hi + hi) % 2**64, (moved_lo + lo) % 2**64
-            yield merged
             if piece.last:
                 if (moved_hi, moved_lo) != (piece.moved_hi, piece.moved_lo):
                     raise self._corrupt(piece)
                 moved_hi, moved_lo = 0, 0
 
-    def _checked(self, before: KeyedRows, after: KeyedRows, piece: Piece) -> Merged:
+    def _merged(self, before: KeyedRows, after: KeyedRows, piece: Piece) -> Merged:
         sides = Side(before, piece.before), Side(after, piece.after)
+        if not piece.whole:
+            return fast(*sides, wide=True) or exact(*sides)
         more = len(sides[1]) - len(sides[0])
         merged = fast(*sides)
         if merged is None or not merged.explains(piece, more):

@@ -140,10 +140,15 @@ def _between(leaves: Directory, at: I64) -> tuple[I64, I64, tuple[U64, U64]]:
     hi = np.append(lo[1:], leaves.first[-1])
     if len(at) == len(leaves):
         return lo, hi, (leaves.sum_hi, leaves.sum_lo)
-    sums = (
-        np.add.reduceat(column, at, dtype=np.uint64) for column in (leaves.sum_hi, leaves.sum_lo)
-    )
-    return lo, hi, (next(sums), next(sums))
+    return lo, hi, (_sums_between(leaves.sum_hi, at), _sums_between(leaves.sum_lo, at))
+
+
+def _sums_between(sums: U64, at: I64) -> U64:
+    """Return the sums from each position to the next, as differences of prefix sums modulo 2**64."""
+    through = np.cumsum(sums, dtype=np.uint64)
+    before = np.append(through[at[1:] - 1], through[-1])
+    before[1:] -= before[:-1].copy()
+    return before
 
 
 def pieces(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Mapping
 
@@ -22,11 +23,27 @@ keys = st.tuples(
     st.one_of(st.integers(0, 300), st.sampled_from(WORDS)),
 )
 """Few enough that two sets share many, that ``key_hi`` ties, and that some begin leaves."""
-hashes = st.tuples(
-    st.one_of(st.integers(1, 3), st.sampled_from(WORDS[1:])),
-    st.one_of(st.integers(0, 3), st.sampled_from(WORDS)),
+values = st.tuples(st.integers(0, 2), st.integers(0, 2))
+"""Two versions may differ in the high half of their digests only, or in the low half only."""
+
+
+def hash_of(key: Key, value: tuple[int, int]) -> Hash:
+    """Return digests as real ones are: of key and content, so that neither rows nor sums agree by chance."""
+    halves = [hashlib.sha256(f"{key} {n} {part}".encode()).digest() for n, part in enumerate(value)]
+    high, low = (int.from_bytes(half[:8], "big") for half in halves)
+    return high, low
+
+
+def hashed(model: Mapping[Key, tuple[int, int]]) -> Model:
+    """Return a model with the digests of its values."""
+    return {key: hash_of(key, value) for key, value in model.items()}
+
+
+models = st.dictionaries(keys, values, max_size=120).map(hashed)
+edits = st.dictionaries(keys, st.one_of(st.none(), values), max_size=25).map(
+    lambda edit: {key: value and hash_of(key, value) for key, value in edit.items()}
 )
-models = st.dictionaries(keys, hashes, max_size=120)
+"""What becomes of some keys: a new digest, or None for gone."""
 
 
 def section_rows(model: Mapping[Key, Hash], type_name: str = "t") -> SectionRows:

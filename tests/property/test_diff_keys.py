@@ -7,11 +7,7 @@ from hypothesis import strategies as st
 
 from penstock.batch.index import NOTHING
 from penstock.diff.keys import diff_section
-from tests.property.index_models import Hash, Key, Model, gathered, index_file, keys, models
-
-edits = st.dictionaries(
-    keys, st.one_of(st.none(), st.tuples(st.integers(1, 3), st.integers(0, 3))), max_size=25
-)
+from tests.property.index_models import Hash, Key, Model, edits, gathered, index_file, models
 
 
 @st.composite

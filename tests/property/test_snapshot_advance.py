@@ -15,7 +15,7 @@ from penstock.identity.ids import BatchId, SourceId, TargetId
 from penstock.snapshot.commit import AppliedRows, CompactionPolicy, NewSnapshot, advance
 from penstock.snapshot.manifest import read_snapshot_manifest
 from penstock.snapshot.view import SnapshotView
-from tests.property.index_models import Hash, Key, Model, hashes, index_file, keys, models
+from tests.property.index_models import Hash, Key, Model, edits, index_file, models
 
 TYPES = ("a", "b", "c")
 POLICIES = (
@@ -141,11 +141,7 @@ def check_locators(lane: Lane, view: SnapshotView, expected: dict[str, Model]) -
 
 
 by_type = st.dictionaries(st.sampled_from(TYPES), models, max_size=3)
-deltas = st.dictionaries(
-    st.sampled_from(TYPES),
-    st.dictionaries(keys, st.one_of(st.none(), hashes), max_size=12),
-    max_size=3,
-)
+deltas = st.dictionaries(st.sampled_from(TYPES), edits, max_size=3)
 
 
 @settings(max_examples=150, deadline=None)
