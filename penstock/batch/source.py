@@ -19,17 +19,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import pyarrow as pa
 
 from penstock.batch.manifest import Mode, RelationshipType
 from penstock.batch.rows import Entity, Kind, Relationship
 from penstock.batch.scope import Completeness, Scope
+from penstock.errors import PenstockError
 from penstock.identity import ids
 from penstock.identity.ids import SourceId, TargetId, TenantId
 
-Extracted = Entity | Relationship | pa.Table | pa.RecordBatch
+Extracted: TypeAlias = Entity | Relationship | pa.Table | pa.RecordBatch
 """What an extractor may yield. An Arrow table has the columns of ``ENTITY_SCHEMA`` or
 ``RELATIONSHIP_SCHEMA`` (``tombstone`` may be left out), or, in place of ``attributes``, any number of typed columns
 that become the attributes."""
@@ -165,6 +166,7 @@ def source(
             targets=tuple(ids.target_id(target) for target in targets),
             description=description if description is not None else doc,
         )
+        _check(spec)
         return SourceDefinition(
             spec=spec,
             extractor=extractor,
@@ -175,3 +177,20 @@ def source(
         )
 
     return declare
+
+
+def _check(spec: SourceSpec) -> None:
+    """Refuse numbers that the queue could not weigh, and a source that leads nowhere."""
+    for name in ("importance", "complexity"):
+        if not 0 <= getattr(spec, name) <= 1:
+            raise PenstockError(
+                f"source {spec.source_id}: {name} is {getattr(spec, name)}: pass a number from 0 to 1"
+            )
+    for name in ("cadence_s", "sla_s"):
+        seconds = getattr(spec, name)
+        if seconds is not None and seconds <= 0:
+            raise PenstockError(
+                f"source {spec.source_id}: {name} is {seconds}: pass seconds, or None"
+            )
+    if not spec.targets:
+        raise PenstockError(f"source {spec.source_id} has no targets: name one, e.g. registry")

@@ -32,6 +32,8 @@ RELATIONSHIP_TYPES = (
     RelationshipType(name="references"),
     RelationshipType(name="reads"),
 )
+SETTINGS = ("exclude", "name", "schemas", "url_env")
+"""What may be replaced for one extract, and what people are shown."""
 OBJECT_TYPES = (
     *((Kind.ENTITY, name) for name in ("table", "view", "column", "primary_key", "foreign_key")),
     *((Kind.ENTITY, name) for name in ("unique_constraint", "index")),
@@ -61,10 +63,9 @@ class SqlCatalog:
 
     def with_settings(self, settings: Mapping[str, Any]) -> SqlCatalog:
         """Return this extractor with what a source's settings say instead."""
-        known = {"url_env", "name", "schemas", "exclude"}
-        if unknown := settings.keys() - known:
+        if unknown := settings.keys() - set(SETTINGS):
             raise PenstockError(
-                f"sql_catalog has no setting {sorted(unknown)[0]!r}: use {', '.join(sorted(known))}"
+                f"sql_catalog has no setting {sorted(unknown)[0]!r}: use {', '.join(SETTINGS)}"
             )
         return replace(
             self,
@@ -132,5 +133,7 @@ def sql_catalog(
         exclude=_listed("exclude", exclude),
     )
     options.setdefault("description", "The schemas, tables, views and columns of a SQL database.")
-    declare = source(source_id, relationship_types=RELATIONSHIP_TYPES, **options)
+    shown = {name: getattr(extractor, name) for name in SETTINGS}
+    settings = {key: value for key, value in shown.items() if value}
+    declare = source(source_id, relationship_types=RELATIONSHIP_TYPES, settings=settings, **options)
     return declare(extractor)

@@ -83,11 +83,7 @@ def reflect_schema(
         own = OwnWords(
             types=declared_types(connection, schema), indexes=own_indexes(connection, schema)
         )
-        try:
-            facts = _all_at_once(inspector, schema, listed, own)
-        except SQLAlchemyError as error:
-            _give_up_if_gone(connection, error)
-            facts = _one_by_one(connection, schema, listed, own)
+        facts = _bisected(connection, schema, listed, own) if listed else {}
         definitions = _definitions(connection, schema, listed)
         read = view_reads(connection, schema)
     relations = [
@@ -124,49 +120,46 @@ def _names(inspector: Inspector, schema: str) -> Iterator[tuple[str, ObjectKind]
         return
 
 
-def _all_at_once(
-    inspector: Inspector, schema: str, listed: Mapping[str, ObjectKind], own: OwnWords
-) -> dict[str, Facts]:
-    answers = {
-        facet: {name: facts for (_, name), facts in _multi(inspector, facet, schema, kind).items()}
-        for facet, kind in _FACETS
-    }
-    return _assembled(inspector.dialect, listed, answers, own)
-
-
-def _multi(inspector: Inspector, facet: str, schema: str, kind: ObjectKind) -> Mapping[Any, Any]:
-    method = getattr(inspector, f"get_multi_{facet}")
-    try:
-        answer: Mapping[Any, Any] = method(schema=schema, kind=kind)
-    except NotImplementedError:
-        return {}
-    return answer
-
-
-def _one_by_one(
+def _bisected(
     connection: Connection, schema: str, listed: Mapping[str, ObjectKind], own: OwnWords
 ) -> dict[str, Facts]:
-    """Reflect each object by itself, so that a broken one costs nothing but itself."""
-    found: dict[str, Facts] = {}
-    for name, kind in listed.items():
-        try:
-            answers = {
-                facet: {name: _single(inspect(connection), facet, schema, name)}
-                for facet, kinds in _FACETS
-                if kind in kinds
-            }
-            found.update(_assembled(connection.dialect, {name: kind}, answers, own))
-        except SQLAlchemyError as error:
-            _give_up_if_gone(connection, error)
-            found[name] = {"columns": [], "error": reason_of(error)}
-    return found
-
-
-def _single(inspector: Inspector, facet: str, schema: str, name: str) -> Any:
+    """Reflect objects together, or in halves where that fails, so that a broken one costs only itself."""
     try:
-        return getattr(inspector, f"get_{facet}")(name, schema=schema)
+        return _together(connection, schema, listed, own)
+    except SQLAlchemyError as error:
+        _give_up_if_gone(connection, error)
+        if len(listed) == 1:
+            return {name: {"columns": [], "error": reason_of(error)} for name in listed}
+    items = list(listed.items())
+    middle = len(items) // 2
+    halves = (dict(items[:middle]), dict(items[middle:]))
+    return {
+        name: facts
+        for half in halves
+        for name, facts in _bisected(connection, schema, half, own).items()
+    }
+
+
+def _together(
+    connection: Connection, schema: str, listed: Mapping[str, ObjectKind], own: OwnWords
+) -> dict[str, Facts]:
+    inspector = inspect(connection)
+    answers = {
+        facet: {name: facts for (_, name), facts in _multi(inspector, facet, schema, kind, listed)}
+        for facet, kind in _FACETS
+    }
+    return _assembled(connection.dialect, listed, answers, own)
+
+
+def _multi(
+    inspector: Inspector, facet: str, schema: str, kind: ObjectKind, names: Iterable[str]
+) -> Iterable[Any]:
+    method = getattr(inspector, f"get_multi_{facet}")
+    try:
+        answer: Mapping[Any, Any] = method(schema=schema, filter_names=list(names), kind=kind)
     except NotImplementedError:
-        return None
+        return ()
+    return answer.items()
 
 
 def _assembled(

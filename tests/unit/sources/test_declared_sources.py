@@ -11,6 +11,7 @@ import pytest
 from penstock.errors import PenstockError
 from platform_assets.sources import declared_sources, unique
 from resources.sources.python_environment import python_environment
+from resources.sources.sql_catalog import sql_catalog
 
 
 def ids() -> list[str]:
@@ -53,3 +54,11 @@ def test_declaring_sources_touches_nothing(tmp_path: Path) -> None:
         env={"PYTHONPATH": str(root), "PENSTOCK_DATABASE_URL": "nonsense"},
     )
     assert not list(tmp_path.iterdir())
+
+
+def test_settings_are_shown_and_urls_are_not() -> None:
+    """What a person may replace for a run is on the definition; a URL, which may hold a password, is not."""
+    shop = sql_catalog("shop", url="postgresql://u:hunter2@h/d", name="shop", exclude="tmp_*")
+    assert shop.settings == {"name": "shop", "exclude": ("tmp_*",)}
+    assert sql_catalog("shop", url_env="SHOP_URL").settings == {"url_env": "SHOP_URL"}
+    assert "hunter2" not in repr(shop)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -12,7 +13,7 @@ from penstock.batch.manifest import Mode
 from penstock.batch.rows import Entity, Kind, Relationship
 from penstock.batch.scope import Completeness
 from penstock.batch.source import Extract, Extracted, source
-from penstock.errors import BadRow, InvalidIdentifier
+from penstock.errors import BadRow, InvalidIdentifier, PenstockError
 
 
 def customer(key: str, **attributes: object) -> Entity:
@@ -138,3 +139,33 @@ def test_a_source_with_a_bad_id_is_refused_where_it_is_declared() -> None:
     """An id that is no slug is an error at once, not at the first extract."""
     with pytest.raises(InvalidIdentifier, match=r"'\.\./crm'"):
         source("../crm")(lambda extract: ())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"importance": 1.5}, "importance is 1.5: pass a number from 0 to 1"),
+        ({"complexity": float("nan")}, "complexity is nan"),
+        ({"cadence_s": 0}, "cadence_s is 0: pass seconds, or None"),
+        ({"sla_s": -1}, "sla_s is -1"),
+        ({"targets": []}, "has no targets"),
+    ],
+)
+def test_what_the_queue_could_not_weigh_is_refused(options: dict[str, Any], message: str) -> None:
+    """Importance and complexity lie between 0 and 1, seconds are positive, and there is a target."""
+    with pytest.raises(PenstockError, match=message):
+        source("crm", **options)(lambda extract: ())
+
+
+def test_a_source_is_described_by_its_generators_docstring() -> None:
+    """The first paragraph is what people read in the UI, unless a description is given."""
+
+    def crm(extract: Extract) -> Iterator[Extracted]:
+        """Customers of all regions.
+
+        More for who reads the code.
+        """
+        yield from ()
+
+    assert source("crm")(crm).spec.description == "Customers of all regions."
+    assert source("crm", description="")(crm).spec.description == ""
