@@ -11,6 +11,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url
@@ -37,6 +38,7 @@ def open_engine(url: str | URL) -> Engine:
     """
     parsed = _parse(url)
     if parsed.get_backend_name() == "sqlite":
+        _require_folder(parsed)
         timeout = {"timeout": BUSY_TIMEOUT_MS / 1000}
         engine = create_engine(parsed, connect_args=timeout, hide_parameters=True)
         event.listen(engine, "connect", _configure_sqlite)
@@ -65,6 +67,14 @@ def _parse(url: str | URL) -> URL:
         f"{parsed.render_as_string(hide_password=True)} is no database that the control database can "
         "live in: use sqlite:// or postgresql://"
     )
+
+
+def _require_folder(url: URL) -> None:
+    file = url.database
+    if file and file != ":memory:" and not Path(file).absolute().parent.is_dir():
+        raise BadDatabaseUrl(
+            f"the folder of {file} is not there: create it, or name another file in the URL"
+        )
 
 
 def _configure_sqlite(connection: DBAPIConnection, _record: object) -> None:
@@ -99,6 +109,12 @@ def _switch_to_wal(cursor: DBAPICursor) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     reading = connection.get_execution_options().get(_READING, False)
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+class DatabaseUnreachable(PenstockError):
+    """The control database does not answer, or does not let us in."""
+
+    code = "database_unreachable"
 
 
 class Database:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, select, update
@@ -18,6 +19,8 @@ from resources.control_db.rows import storable_text
 from resources.control_db.tables import execution_chunk, operation_exception
 
 _CHUNK = [execution_chunk.c[field.name] for field in fields(ChunkRecord)]
+_PAGE = 5000
+"""Exceptions stored at once, so that a million of them cost no more memory than these."""
 _EXCEPTION = [operation_exception.c[field.name] for field in fields(OperationException)]
 
 
@@ -122,5 +125,12 @@ def _record(
     connection: Connection, claim: Claim, exceptions: Iterable[OperationException], now: datetime
 ) -> None:
     key = {**_key_of(claim), "recorded_at": now}
-    rows = [{**asdict(e), "message": storable_text(e.message), **key} for e in exceptions]
-    insert_new(connection, operation_exception, rows)
+    remaining = iter(exceptions)
+    while page := list(islice(remaining, _PAGE)):
+        insert_new(connection, operation_exception, [{**_row_of(e), **key} for e in page])
+
+
+def _row_of(exception: OperationException) -> dict[str, Any]:
+    # What was refused may have been refused for its text.
+    texts = {name: storable_text(getattr(exception, name)) for name in ("key", "to_key", "message")}
+    return {**asdict(exception), **texts}

@@ -9,9 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, inspect, text
+from sqlalchemy.exc import OperationalError
 
 from penstock.errors import PenstockError
-from resources.control_db.engine import open_engine
+from resources.control_db.engine import DatabaseUnreachable, open_engine
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 _ADVISORY_LOCK = 0x70656E73746F636B  # "penstock"
@@ -40,7 +41,8 @@ def upgrade(database: str | URL | Engine) -> None:
     """Bring a database's schema up to date: all missing migrations in one transaction, or none.
 
     Safe when many processes start at once: one migrates, the others wait and find it done.
-    Raises :class:`SchemaTooNew` for a database that a newer Penstock has migrated.
+    Raises :class:`SchemaTooNew` for a database that a newer Penstock has migrated, and
+    :class:`~resources.control_db.engine.DatabaseUnreachable` for one that does not answer.
     """
     if isinstance(database, Engine):
         _upgrade(database)
@@ -53,7 +55,7 @@ def upgrade(database: str | URL | Engine) -> None:
 
 
 def _upgrade(engine: Engine) -> None:
-    with engine.connect().execution_options(penstock_reading=True) as connection:
+    with _connect(engine) as connection:
         if _is_current(connection):
             return
     with engine.begin() as connection:
@@ -62,6 +64,16 @@ def _upgrade(engine: Engine) -> None:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
         if not _is_current(connection):
             _run_migrations(connection)
+
+
+def _connect(engine: Engine) -> Connection:
+    try:
+        return engine.connect().execution_options(penstock_reading=True)
+    except OperationalError as error:
+        raise DatabaseUnreachable(
+            f"the control database {engine.url.render_as_string(hide_password=True)} cannot be "
+            f"reached: {error.orig}"
+        ) from error
 
 
 def _is_current(connection: Connection) -> bool:

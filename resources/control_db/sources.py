@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict
 
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
 from penstock.batch.source import SourceSpec
 from penstock.errors import UndeclaredSource
@@ -20,11 +20,15 @@ class SqlSources(Database):
 
     def sync_sources(self, specs: Iterable[SourceSpec]) -> None:
         """Make the stored declarations equal these; the others are kept, marked undeclared."""
-        # In the order of ids, so that two code locations that sync at once cannot deadlock.
         ordered = sorted(specs, key=lambda spec: spec.source_id)
+        if self.list_sources() == ordered:
+            return  # as at nearly every load of a code location: no write
         rows = [{**asdict(s), "targets": list(s.targets), "declared": True} for s in ordered]
         declared = [spec.source_id for spec in ordered]
         with self._writing() as connection:
+            if connection.dialect.name == "postgresql":
+                # Two that undeclare each other's sources at once would deadlock row by row.
+                connection.execute(text("LOCK TABLE source IN SHARE ROW EXCLUSIVE MODE"))
             upsert(connection, sources, rows)
             gone = sources.c.declared & sources.c.source_id.not_in(declared)
             connection.execute(update(sources).where(gone).values(declared=False))

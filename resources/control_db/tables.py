@@ -155,7 +155,7 @@ publish_state = Table(
         for n in _counts
     ),
     Column("execution_time_ms", BigInteger, nullable=False, server_default="0"),
-    Column("error_code", String(127)),
+    Column("error_code", Text),
     Column("error_message", Text),
     Column("failed_operation", Text),
     Column("stack_trace", Text),
@@ -248,7 +248,7 @@ operation_exception = Table(
     Column("to_key", Text),
     Column("action", String(16), nullable=False),
     Column("outcome", String(16), nullable=False),
-    Column("code", String(127), nullable=False),
+    Column("code", Text, nullable=False),
     Column("message", Text, nullable=False),
     Column("recorded_at", UtcTimestamp, nullable=False),
     _of_publish_state(),
@@ -261,7 +261,7 @@ dead_letter = Table(
     Column("subject", Text, nullable=False),
     Column("where", Text, nullable=False),
     Column("source_id", Text),  # what a broken object's key claims to be, so not always a slug
-    Column("code", String(127), nullable=False),
+    Column("code", Text, nullable=False),
     Column("message", Text, nullable=False),
     Column("details", json_type(), nullable=False),
     Column("recorded_at", UtcTimestamp, nullable=False),

@@ -20,7 +20,7 @@ from sqlalchemy import Engine, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
 import resources
-from resources.control_db.engine import open_engine
+from resources.control_db.engine import BadDatabaseUrl, DatabaseUnreachable, open_engine
 from resources.control_db.schema import (
     MIGRATIONS,
     SchemaTooNew,
@@ -214,3 +214,13 @@ def test_a_sqlite_reader_does_not_wait_for_a_writer(
     writer.execute("ROLLBACK")
     writer.close()
     store.close()
+
+
+def test_a_database_that_is_not_there_is_an_error_that_names_it(tmp_path: Path) -> None:
+    """The folder or the server is named, and the password is not."""
+    with pytest.raises(BadDatabaseUrl, match=r"the folder of .*/nope/control.db is not there"):
+        upgrade(f"sqlite:///{tmp_path}/nope/control.db")
+    with pytest.raises(DatabaseUnreachable) as raised:
+        upgrade(f"postgresql://me:s3cret@/db?host={tmp_path}")
+    assert "me:***@/db" in str(raised.value)
+    assert "s3cret" not in str(raised.value)

@@ -14,6 +14,7 @@ from penstock.identity.ids import BatchId, SourceId, TargetId
 from penstock.publish.ledger import LedgerRow
 from penstock.publish.state import Move, PublishMetrics, PublishStatus
 from resources.control_db.store import SqlControlStore
+from resources.control_db.tables import source as sources
 from tests.contracts.control_values import (
     DIGEST,
     NOW,
@@ -70,6 +71,14 @@ class TestSources:
         """The error names the source and the file to declare it in."""
         with pytest.raises(UndeclaredSource, match=r"'nope' was never .* platform_assets/sources"):
             control_store.get_source(SourceId("nope"))
+
+    def test_declaring_the_same_again_writes_nothing(self, control_store: SqlControlStore) -> None:
+        """A code location that loads while a worker is in the middle of a write does not wait for it."""
+        spec = SourceSpec(source_id=SourceId("a"))
+        control_store.sync_sources([spec])
+        with control_store.engine.begin() as writing:
+            writing.execute(sources.update().values(description="uncommitted"))
+            control_store.sync_sources([spec])
 
     def test_declaring_nothing_undeclares_everything(self, control_store: SqlControlStore) -> None:
         """An empty declaration is one."""
@@ -409,11 +418,10 @@ class TestExecutions:
         """They are listed by operation id, as far as the limit says."""
         batch = admit(control_store, "a", 1)
         running = start(control_store, must_claim(control_store))
-        relationship = {"kind": "relationships", "to_key": "db/ß\0".replace("\0", "")}
-        many = [exception(n, **relationship) for n in range(3000)]
+        many = [exception(n, kind="relationships", to_key="db/ß") for n in range(12_000)]
         control_store.record_exceptions(running, iter(reversed(many)), now=NOW)
         assert control_store.list_exceptions(batch, REGISTRY, limit=5) == many[:5]
-        assert len(control_store.list_exceptions(batch, REGISTRY, limit=10_000)) == 3000
+        assert len(control_store.list_exceptions(batch, REGISTRY, limit=100_000)) == 12_000
 
 
 class TestDeadLetters:
