@@ -34,8 +34,11 @@ class PenstockError(Exception):
     code = "penstock_error"
 
 
-class InvalidIdentifier(PenstockError):
-    """An id, a key or a path segment has a form that Penstock does not accept."""
+class InvalidIdentifier(PenstockError, ValueError):
+    """An id, a key or a path segment has a form that Penstock does not accept.
+
+    A ``ValueError`` too, so that pydantic names the field that holds it.
+    """
 
     code = "invalid_identifier"
 

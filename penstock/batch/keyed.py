@@ -113,7 +113,8 @@ class RowKeys:
             self._codes.setdefault(name, len(self._codes))
             for name in encoded.dictionary.to_pylist()
         ]
-        return np.array(codes, np.int32)[np.asarray(encoded.indices)]
+        indices: npt.NDArray[np.int32] = np.asarray(encoded.indices)
+        return np.array(codes, np.int32)[indices]
 
     def sort(self) -> SortedRows:
         """Return all rows in the order of their index, and forget them here. Duplicates are not looked for."""

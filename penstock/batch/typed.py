@@ -73,7 +73,7 @@ def _is_uuid(kind: pa.DataType) -> bool:
     return getattr(kind, "extension_name", "") == "arrow.uuid"
 
 
-def _texts(values: pa.Array, depth: int) -> pa.Array:  # noqa: PLR0911  one line for each kind of type
+def _texts(values: pa.Array, depth: int) -> pa.Array:  # noqa: PLR0911, PLR0912  one line for each kind of type
     kind, is_ = values.type, pa.types
     if is_.is_string(kind) or is_.is_large_string(kind) or is_.is_string_view(kind):
         return _strings(pc.cast(values, TEXT))

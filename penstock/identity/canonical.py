@@ -322,7 +322,7 @@ _FLOATS_AGREE = all(orjson.dumps(x).decode() == _float_text(x) for x in _FLOAT_S
 """False when a release of orjson writes floats another way; the reference then does all the work."""
 
 
-_DECODERS = {
+_DECODERS: Mapping[str, Callable[[str], Any]] = {
     "$int": int,
     "$float": float,
     "$decimal": Decimal,

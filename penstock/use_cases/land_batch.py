@@ -130,8 +130,8 @@ class _Landing:
                     files[rows.kind] = self._write(rows, kept[rows.kind])
                 manifest, committed = self._commit(record, files)
                 if committed:
-                    for rows in kept.values():
-                        rows.commit(manifest)
+                    for keeping in kept.values():
+                        keeping.commit(manifest)
             return manifest, not committed
         finally:
             if not committed:

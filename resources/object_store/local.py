@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 from uuid import uuid4
 
 from penstock.errors import InvalidIdentifier, ObjectMissing
@@ -23,6 +23,7 @@ from resources.object_store.keys import checked_folder, checked_key
 
 UPLOADS = ".uploads"
 _ABANDONED_S = 24 * 3600
+_Entries: TypeAlias = list[tuple[str, os.DirEntry[str]]]
 
 
 class LocalObjectStore:
@@ -102,7 +103,7 @@ class LocalObjectStore:
             with suppress(FileNotFoundError):
                 yield _info(folder + name, entry.stat())
 
-    def _entries(self, folder: str) -> list[tuple[str, os.DirEntry[str]]]:
+    def _entries(self, folder: str) -> _Entries:
         """Return a folder's entries in the order of the keys below them; folders end in ``/``."""
         try:
             found = list(os.scandir(self._root / folder))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from penstock.batch.index import BytesReader, IndexFile, KeyedRows, write_index
+from penstock.batch.index import BytesReader, Column, IndexFile, KeyedRows, write_index
 from penstock.batch.keyed import RowKeys, SortedRows, check_unique
 from penstock.batch.manifest import Manifest
 from penstock.batch.rows import SCHEMAS, Kind
@@ -117,6 +117,6 @@ def _check_index(
 def _differ(ours: KeyedRows, theirs: KeyedRows) -> bool:
     if ours.rows != theirs.rows or ours.totals != theirs.totals:
         return True
-    columns = ("key_hi", "key_lo", "hash_hi", "hash_lo")
+    columns: tuple[Column, ...] = ("key_hi", "key_lo", "hash_hi", "hash_lo")
     pairs = zip(ours.read(columns, 0, ours.rows), theirs.read(columns, 0, ours.rows), strict=True)
     return not all(np.array_equal(a, b) for a, b in pairs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -49,9 +50,9 @@ def landed(platform: Platform, definition: SourceDefinition = shop) -> Manifest:
     return land_batch(platform, definition, AT).manifest
 
 
-def all_rows(platform: Platform, manifest: Manifest, kind: Kind) -> list[dict[str, object]]:
+def all_rows(platform: Platform, manifest: Manifest, kind: Kind) -> list[dict[str, Any]]:
     rows = platform.batches.rows(manifest, kind)
-    found: list[dict[str, object]] = rows.take(np.arange(rows.index.rows)).to_pylist()
+    found: list[dict[str, Any]] = rows.take(np.arange(rows.index.rows)).to_pylist()
     return found
 
 
@@ -99,7 +100,11 @@ def test_landing_again_changes_nothing(platform: Platform) -> None:
 
 def test_arrow_tables_and_values_land_alike(platform: Platform) -> None:
     """Typed columns become the attributes that the same values in Python are."""
-    columns = {"n": [1, None], "name": ['a"b', "é"], "on": [datetime(2026, 1, 1, tzinfo=UTC)] * 2}
+    columns: dict[str, list[Any]] = {
+        "n": [1, None],
+        "name": ['a"b', "é"],
+        "on": [datetime(2026, 1, 1, tzinfo=UTC)] * 2,
+    }
     keys = {"entity_type": ["t", "t"], "entity_key": ["k/1", "k/2"]}
 
     @source("typed")
