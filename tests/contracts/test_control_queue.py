@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from penstock.batch.source import SourceSpec
 from penstock.errors import IllegalMove, LeaseLost, NotFound, PenstockError
@@ -423,3 +425,25 @@ class TestExplain:
         assert control_store.explain_queue(now=NOW, policy=POLICY) == []
         (place,) = control_store.explain_queue(now=at(2), policy=POLICY)
         assert (place.state.batch_id, place.waits_for) == (batch, None)
+
+
+def test_a_claim_steps_into_indexes_and_never_reads_the_queue(
+    new_control_url: Callable[[str], str],
+) -> None:
+    """The plan of a claim's query scans lanes and looks everything else up, in the partial indexes."""
+    store = SqlControlStore(new_control_url("sqlite"))
+    asked: list[tuple[str, Any]] = []
+
+    @event.listens_for(store.engine, "before_cursor_execute")
+    def note(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        asked.append((statement, parameters))
+
+    claim(store)
+    ((statement, parameters),) = [one for one in asked if "publish_state AS waiting" in one[0]]
+    with store.engine.connect() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+        steps = [str(row[3]) for row in plan]
+    store.close()
+    assert [step for step in steps if step.startswith("SCAN")] == ["SCAN lane"]
+    assert sum("ix_publish_state_in_queue" in step for step in steps) == 2
+    assert sum("ix_publish_state_failed_delta" in step for step in steps) == 1
