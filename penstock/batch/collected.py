@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
 import pyarrow as pa
 
+from penstock.batch.encode import decoded, encode
 from penstock.batch.manifest import Mode
 from penstock.batch.rows import Entity, Kind, Relationship
 from penstock.batch.scope import Completeness, Scope, ScopeMap
 from penstock.batch.source import Extract, Extracted, SourceDefinition
+from penstock.batch.validate import check_rows
 from penstock.errors import BadRow
 
 EntityName = tuple[str, str]
@@ -29,7 +30,7 @@ EntityName = tuple[str, str]
 RelationshipName = tuple[str, str, str]
 """Key, type and key: from, what, to."""
 
-_NAMES = ("entity_type", "entity_key", "relationship_type", "from_key", "to_key", "tombstone")
+Row = Entity | Relationship
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,20 +73,53 @@ def collect(
     source_timestamp: datetime | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Collected:
-    """Extract a source into memory; raises what its extractor raises, and ``BadRow`` for a key yielded twice."""
+    """Extract a source into memory, with the checks that landing makes.
+
+    Raises what its extractor raises, and ``BadRow`` for what no batch can hold, such as a key
+    yielded twice.
+    """
     extract = Extract(
         source_timestamp=source_timestamp or datetime.now(UTC),
         settings={**source.settings, **(settings or {})},
     )
     found = Collected(mode=source.mode, scopes=extract.scopes, filtered=extract.filtered)
-    for item in source.extractor(extract):
-        for row in _rows(item):
-            for each in source.transform(row) if source.transform else (row,):
-                _add(found, each)
+    for row in _rows(source.extractor(extract), source.mode):
+        if source.transform is None:
+            _add(found, row)
+        else:
+            _add_transformed(found, row, source)
     return found
 
 
-def _add(found: Collected, row: Entity | Relationship) -> None:
+def _add_transformed(found: Collected, row: Row, source: SourceDefinition) -> None:
+    assert source.transform is not None
+    made = list(source.transform(row))
+    for each in _rows(made, source.mode):
+        _add(found, each)
+    if not made:
+        kind, type_name = (
+            (Kind.ENTITY, row.entity_type)
+            if isinstance(row, Entity)
+            else (Kind.RELATIONSHIP, row.relationship_type)
+        )
+        found.filtered[kind, type_name] += 1
+
+
+def _rows(items: Iterable[Extracted], mode: Mode) -> Iterator[Row]:
+    """Yield rows as landing would see them: encoded, checked, and read back."""
+    for kind, rows in encode(items):
+        check_rows(kind, rows, mode, lambda n, rows=rows: " ".join(_names(rows, n)))  # type: ignore[misc]
+        yield from decoded(kind, rows)
+
+
+def _names(rows: pa.Table, number: int) -> Iterator[str]:
+    row = rows.slice(number, 1).to_pylist()[0]
+    return (
+        repr(row[name]) for name in rows.column_names if name not in {"attributes", "tombstone"}
+    )
+
+
+def _add(found: Collected, row: Row) -> None:
     name: EntityName | RelationshipName
     if isinstance(row, Entity):
         name = row.entity_type, row.entity_key
@@ -103,18 +137,3 @@ def _add(found: Collected, row: Entity | Relationship) -> None:
         found.entities[row.entity_type, row.entity_key] = row.attributes
     else:
         found.relationships[row.from_key, row.relationship_type, row.to_key] = row.attributes
-
-
-def _rows(item: Extracted) -> Iterable[Entity | Relationship]:
-    return _rows_of_arrow(item) if isinstance(item, pa.Table | pa.RecordBatch) else (item,)
-
-
-def _rows_of_arrow(table: pa.Table | pa.RecordBatch) -> Iterator[Entity | Relationship]:
-    for record in table.to_pylist():
-        if "attributes" in record:
-            attributes = orjson.loads(record["attributes"] or b"{}")
-        else:
-            attributes = {name: value for name, value in record.items() if name not in _NAMES}
-        names = {name: record[name] for name in _NAMES[:-1] if name in record}
-        row = Entity if "entity_key" in record else Relationship
-        yield row(**names, attributes=attributes, deleted=bool(record.get("tombstone")))

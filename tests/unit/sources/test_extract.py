@@ -78,7 +78,7 @@ def test_an_absence_from_a_delta_deletes_nothing() -> None:
 def test_arrow_tables_become_rows() -> None:
     """Typed columns become attributes, JSON text is read, and tombstones are kept apart."""
 
-    @source("crm")
+    @source("crm", mode=Mode.DELTA)
     def crm(extract: Extract) -> Iterator[Extracted]:
         yield pa.table({"entity_type": ["customer"], "entity_key": ["crm/1"], "age": [36]})
         yield pa.table(
@@ -122,6 +122,40 @@ def test_a_key_that_is_yielded_twice_is_an_error() -> None:
 
     with pytest.raises(BadRow, match="customer crm/1 was yielded twice"):
         collect(crm)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (Entity(entity_type="customer", entity_key="crm/1", deleted=True), "is a tombstone"),
+        (customer(""), "empty entity_key"),
+        (customer("crm/1", tags={"a", "b"}), "is a set"),
+        (Entity(entity_type="no type", entity_key="crm/1"), "'no type' is not a valid name"),
+    ],
+)
+def test_what_no_batch_can_hold_is_an_error(row: Entity, message: str) -> None:
+    """Collecting makes the checks that landing makes."""
+
+    @source("crm")
+    def crm(extract: Extract) -> Iterator[Extracted]:
+        yield row
+
+    with pytest.raises(BadRow, match=message):
+        collect(crm)
+
+
+def test_rows_that_the_transform_drops_are_counted() -> None:
+    """They are filtered, as those that the extractor leaves out are."""
+
+    @source("crm", transform=lambda row: () if row.attributes["test"] else (row,))
+    def crm(extract: Extract) -> Iterator[Extracted]:
+        yield customer("crm/1", test=True)
+        yield customer("crm/2", test=False)
+        extract.filter("customer", 3)
+
+    found = collect(crm)
+    assert found.keys("customer") == {"crm/2"}
+    assert found.filtered[Kind.ENTITY, "customer"] == 4
 
 
 def test_settings_of_the_call_go_over_those_of_the_source() -> None:
