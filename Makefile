@@ -19,6 +19,13 @@ unexport UV_PROJECT UV_PROJECT_ENVIRONMENT UV_PYTHON UV_SYSTEM_PYTHON UV_NO_SYNC
 export UV_PYTHON_DOWNLOADS := never
 export UV_NO_PROGRESS := 1
 
+# The machine's own certificates, which a proxy that inspects traffic needs.
+CERTIFICATES := $(wildcard /etc/ssl/certs/ca-certificates.crt)
+ifneq ($(CERTIFICATES),)
+export UV_SYSTEM_CERTS := 1
+export PIP_CERT := $(or $(PIP_CERT),$(CERTIFICATES))
+endif
+
 RUN := .venv/bin/python -m
 PENSTOCK := .venv/bin/penstock
 UV := UV_PROJECT_ENVIRONMENT=.venv .tools/bin/uv
