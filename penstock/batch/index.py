@@ -34,8 +34,12 @@ LEAF_MASK = 127
 MAGIC = b"PENSTIX1"
 LOCATOR_ROW_BITS = 40
 WRITE_CHUNK_ROWS = 65_536
-RELEASE_BYTES = 8 * 1024 * 1024
-"""A mapped file is told to let go of its pages whenever this much has been read of it."""
+RELEASE_BYTES = 4 * 1024 * 1024
+"""A mapped file is told to let go of its pages whenever this much may have become resident."""
+FAULT_BYTES = 64 * 1024
+"""What one page fault maps, at the most, in a file that is cached."""
+DENSE_ROWS = 2048
+"""Ranges that begin closer than this to each other are read through the mapping, others past it."""
 
 Column = Literal["key_hi", "key_lo", "hash_hi", "hash_lo", "locator", "before_hi", "before_lo"]
 I64 = npt.NDArray[np.int64]
@@ -491,7 +495,7 @@ class IndexSection:
     @cached_property
     def _directory(self) -> Directory:
         n = self.entry.leaves
-        words = self.file.words(self.entry.directory, _DIRECTORY_ARRAYS * n)
+        words = self.file.copied(self.entry.directory, _DIRECTORY_ARRAYS * n)
         key_hi, key_lo, starts, sum_hi, sum_lo = words.reshape(_DIRECTORY_ARRAYS, n)
         first = np.append(starts.astype(np.int64), self.rows)
         directory = Directory(
@@ -533,7 +537,8 @@ class IndexSection:
         whole = self.file.mapped(self.entry.columns.get(column), self.rows)
         if whole is None:
             return None
-        self.file.count(8 * len(at))
+        span = 8 * int(at[-1] - at[0]) if len(at) else 0
+        self.file.count(8 * len(at), resident=min(FAULT_BYTES * len(at), span))
         picked: U64 = whole.take(at)
         return picked
 
@@ -590,17 +595,27 @@ class IndexFile:
             raise self._truncated(offset, 8 * count)
         return np.frombuffer(data, "<u8")
 
+    def copied(self, offset: int, count: int) -> U64:
+        """Return ``count`` words from a byte offset, copied: for what is kept."""
+        return self.scattered(offset, np.array([0]), np.array([count]))
+
     def scattered(self, offset: int, lo: I64, hi: I64) -> U64:
         """Return several ranges of words, counted from a byte offset, one after the other."""
         starts, sizes = (8 * lo + offset).tolist(), (8 * (hi - lo)).tolist()
         if self._map is None:
             return joined(self.words(a, n // 8) for a, n in zip(starts, sizes, strict=True))
+        span = int(hi[-1] - lo[0])
+        if len(lo) > 1 and span < DENSE_ROWS * len(lo):
+            self.count(sum(sizes), resident=8 * span)
+            view = np.frombuffer(self._map.view, "<u8", span, offset + 8 * int(lo[0]))
+            pairs = zip((lo - lo[0]).tolist(), (hi - lo[0]).tolist(), strict=True)
+            return joined(view[a:b] for a, b in pairs)
         words = np.empty(sum(sizes) // 8, np.uint64)
         buffer, at, read_into = words.data.cast("B"), 0, self._map.read_into
         for start, size in zip(starts, sizes, strict=True):
             read_into(start, buffer[at : at + size])
             at += size
-        self.count(at)
+        self.count(at, resident=0)
         return words
 
     def mapped(self, offset: int | None, count: int) -> U64 | None:
@@ -612,11 +627,11 @@ class IndexFile:
             return None
         return np.frombuffer(self._map.view, "<u8", count, offset)
 
-    def count(self, size_bytes: int) -> None:
+    def count(self, size_bytes: int, *, resident: int | None = None) -> None:
         """Add to what has been read; lets go of mapped pages now and then."""
         with self._lock:
             self.bytes_read += size_bytes
-            self._unreleased += size_bytes
+            self._unreleased += max(size_bytes, FAULT_BYTES) if resident is None else resident
             full = self._unreleased > RELEASE_BYTES
             if full:
                 self._unreleased = 0
