@@ -1,0 +1,1 @@
+"""Dagster's view of Penstock. Open ``definitions.py`` first."""

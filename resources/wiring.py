@@ -5,13 +5,17 @@ from __future__ import annotations
 from penstock.errors import PenstockError
 from penstock.identity import ids
 from penstock.identity.ids import TargetId
+from penstock.ports.object_store import ObjectStore
 from penstock.ports.target import Target
 from penstock.use_cases.platform import Platform
 from resources.settings import Settings
 
 
-def open_platform(settings: Settings) -> Platform:
-    """Build the platform that ``settings`` describe, bringing the control database's schema up to date."""
+def open_platform(settings: Settings, *, objects: ObjectStore | None = None) -> Platform:
+    """Build the platform that ``settings`` describe, bringing the control database's schema up to date.
+
+    ``objects`` takes the place of the object store that the settings name.
+    """
     from resources.clock import SystemClock
     from resources.control_db.store import SqlControlStore, upgrade
     from resources.object_store import open_object_store
@@ -21,12 +25,13 @@ def open_platform(settings: Settings) -> Platform:
     settings.home.mkdir(parents=True, exist_ok=True)
     upgrade(settings.control_url)
     control = SqlControlStore(settings.control_url)
-    objects = open_object_store(
-        settings.store_url,
-        endpoint_url=settings.s3_endpoint_url,
-        region=settings.s3_region,
-        path_style=settings.s3_path_style,
-    )
+    if objects is None:
+        objects = open_object_store(
+            settings.store_url,
+            endpoint_url=settings.s3_endpoint_url,
+            region=settings.s3_region,
+            path_style=settings.s3_path_style,
+        )
     policy = settings.queue_policy
     return Platform(
         objects=objects,

@@ -34,7 +34,7 @@ from penstock.use_cases.lease import HeldLease
 from penstock.use_cases.plan_batch import StoredPlan, plan_batch
 from penstock.use_cases.platform import Platform, Progress
 from penstock.use_cases.reports import GuardVerdict, PublishReport
-from penstock.use_cases.stored_plans import plan_chunks
+from penstock.use_cases.stored_plans import open_plan, plan_chunks
 
 _ALL = 2**31 - 1
 
@@ -353,6 +353,26 @@ def metrics_of(ledger: Sequence[LedgerRow], execution_time_ms: int) -> PublishMe
         for column in ("created", "updated", "deleted"):
             sums[f"{kind}_{column}"] += getattr(row, column)
     return PublishMetrics(**sums, execution_time_ms=execution_time_ms)
+
+
+def recorded_report(platform: Platform, state: PublishState) -> PublishReport:
+    """Return the report of a publish as the control database and the stored plan remember it."""
+    plan = None
+    if state.execution_plan_path is not None:
+        plan = open_plan(
+            platform.objects, state.execution_plan_path, expected_digest=state.plan_digest
+        )
+    metrics = state.metrics.model_dump(exclude={"execution_time_ms"})
+    return PublishReport(
+        state=state,
+        ledger=tuple(platform.control.get_ledger(state.batch_id, state.target_id)),
+        guards=tuple(_guard_verdicts(plan)),
+        operations=plan.document.operations if plan else 0,
+        applied=sum(metrics.values()),
+        already_applied=0,
+        plan_ms=0,
+        execute_ms=state.metrics.execution_time_ms,
+    )
 
 
 def republish(platform: Platform, batch: BatchId, target: TargetId) -> PublishState:

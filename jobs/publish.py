@@ -1,0 +1,115 @@
+"""The publish job: one run that works through the queue, every batch visible as a partition.
+
+A run for every batch would cost some four seconds of processor time each (docs/adr/0008), so one run claims batches
+until nothing is due or its time is up. Worker threads publish; the run's own thread logs what they report, because
+a Dagster context belongs to one thread.
+"""
+
+import queue
+import threading
+from collections.abc import Iterator
+
+import dagster as dg
+from pydantic import Field
+
+from penstock.use_cases.platform import Platform
+from penstock.use_cases.reports import PublishReport
+from platform_assets.assets import published_events
+from platform_assets.partitions import add_partitions
+from resources.dagster_resources import PlatformResource
+from resources.settings import Settings
+
+PUBLISH_JOB = "publish"
+
+
+class DrainConfig(dg.Config):
+    """How long one run goes on."""
+
+    max_seconds: float = Field(
+        default=600.0, description="No batch is begun after so many seconds; another run goes on."
+    )
+
+
+@dg.op(description="Claim batches from the queue, plan and execute each, until nothing is due.")
+def plan_and_execute(
+    context: dg.OpExecutionContext, config: DrainConfig, platform: PlatformResource
+) -> None:
+    """Work through the queue."""
+    opened = platform.open()
+    published = 0
+    for report in drained(
+        opened, context.run_id, workers=Settings.from_env().workers, max_seconds=config.max_seconds
+    ):
+        published += 1
+        log_report(context, report)
+    context.log.info(f"published {published} batches")
+
+
+def log_report(context: dg.OpExecutionContext, report: PublishReport) -> None:
+    """Show one publish in Dagster: its partition, its materialization and its checks."""
+    state = report.state
+    add_partitions(context.instance, [state.batch_id])
+    for event in published_events(report):
+        context.log_event(event)
+    if state.failure_details is not None and state.status != "COMPLETE":
+        context.log.error(
+            f"{state.batch_id} to {state.target_id} is {state.status}: "
+            f"{state.failure_details.error_code}: {state.failure_details.error_message}"
+        )
+
+
+def drained(
+    platform: Platform, run_id: str, *, workers: int, max_seconds: float
+) -> Iterator[PublishReport]:
+    """Publish with several threads until nothing is due, yielding reports as they come."""
+    give_up_at = platform.clock.monotonic_s() + max_seconds
+    reports: queue.Queue[PublishReport | BaseException | None] = queue.Queue()
+
+    def work(number: int) -> None:
+        from penstock.use_cases.publish import publish_next
+
+        try:
+            while platform.clock.monotonic_s() < give_up_at:
+                report = publish_next(platform, f"{run_id}/{number}", run_id=run_id)
+                if report is None:
+                    break
+                reports.put(report)
+        except BaseException as error:  # noqa: BLE001  the run's own thread raises it
+            reports.put(error)
+        finally:
+            reports.put(None)
+
+    threads = [
+        threading.Thread(target=work, args=(n,), name=f"publish-{n}") for n in range(workers)
+    ]
+    for thread in threads:
+        thread.start()
+    yield from _until_all_end(reports, len(threads))
+    for thread in threads:
+        thread.join()
+
+
+def _until_all_end(
+    reports: queue.Queue[PublishReport | BaseException | None], running: int
+) -> Iterator[PublishReport]:
+    failure: BaseException | None = None
+    while running:
+        item = reports.get()
+        if item is None:
+            running -= 1
+        elif isinstance(item, BaseException):
+            failure = item
+        else:
+            yield item
+    if failure is not None:
+        raise failure
+
+
+@dg.job(
+    name=PUBLISH_JOB,
+    description="Plan and execute what the queue holds; woken by the sensor s3_batches.",
+    executor_def=dg.in_process_executor,
+)
+def publish() -> None:
+    """Drain the queue."""
+    plan_and_execute()

@@ -1,0 +1,36 @@
+"""Everything that Dagster is told, in one place. Open this first.
+
+The sources are named in ``platform_assets/sources.py``; all else follows from them.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from jobs.collect import collect
+from jobs.publish import publish
+from jobs.republish import republish
+from penstock.batch.source import SourceDefinition
+from platform_assets.assets import source_assets
+from platform_assets.checks import published_checks
+from platform_assets.sources import declared_sources
+from resources.dagster_resources import PlatformResource, s3_from_settings
+from resources.settings import Settings
+from sensors.cadence import schedule_of
+from sensors.s3_batches import s3_batches
+
+
+def definitions_of(sources: tuple[SourceDefinition, ...]) -> dg.Definitions:
+    """Return assets, checks, jobs, sensors and schedules for some sources."""
+    return dg.Definitions(
+        assets=[asset for source in sources for asset in source_assets(source)],
+        asset_checks=[published_checks(s.spec.source_id) for s in sources],
+        jobs=[publish, republish, collect],
+        sensors=[s3_batches],
+        schedules=[schedule_of(s.spec) for s in sources if s.spec.cadence_s is not None],
+        resources={"platform": PlatformResource(s3=s3_from_settings(Settings.from_env()))},
+        executor=dg.in_process_executor,
+    )
+
+
+defs = definitions_of(declared_sources())
