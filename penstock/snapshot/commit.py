@@ -1,7 +1,7 @@
 """How a snapshot advances: by what was really applied, without a look at what did not change.
 
-:func:`advance` is pure: the same view and changes give the same files under the same keys. The keys carry a digest of the
-content, so that a worker that lost its lease and writes late can never overwrite what another committed.
+:func:`advance` is pure: the same view and changes give the same files under the same keys. The keys carry a digest
+of the content, so that a worker that lost its lease and writes late can never overwrite what another committed.
 """
 
 from __future__ import annotations
@@ -47,7 +47,6 @@ from penstock.snapshot.overlay import (
     no_rows,
 )
 from penstock.snapshot.view import SnapshotView
-
 
 _APPLIED_COLUMNS = ("key_hi", "key_lo", "before_hi", "before_lo", "hash_hi", "hash_lo", "row")
 

@@ -82,9 +82,8 @@ def test_the_same_advance_is_the_same_files() -> None:
         )
         for shuffle in (False, True)
     ]
-    assert [[(f.key, f.content()) for f in one.files] for one in new][0] == [
-        (f.key, f.content()) for f in new[1].files
-    ]
+    one, again = ([(f.key, f.content()) for f in each.files] for each in new)
+    assert one == again
     other = advance(
         lane.view(),
         source_id=SourceId("s"),
