@@ -98,9 +98,7 @@ def _texts(values: pa.Array, depth: int) -> pa.Array:  # noqa: PLR0911, PLR0912 
     if is_.is_decimal(kind) or is_.is_time(kind):
         return _each_distinct(values)
     if is_.is_map(kind):
-        return pa.array(
-            [_text_of(dict(v)) if v is not None else None for v in _python(values)], TEXT
-        )
+        return _maps(values, depth)
     if _is_uuid(kind):
         return pa.array([_text_of(v) for v in values.to_pylist()], TEXT)
     raise NotCanonical(f"type {kind} has no canonical encoding: cast it to text or a number")
@@ -197,11 +195,32 @@ def _structs(values: pa.Array, depth: int) -> pa.Array:
 def _lists(values: pa.Array, depth: int) -> pa.Array:
     if depth >= MAX_DEPTH:
         raise NotCanonical(f"columns are nested deeper than {MAX_DEPTH} levels: flatten them")
-    large = pc.cast(values, pa.large_list(values.type.value_type))
-    inner = value_texts(large.flatten(), depth + 1)
-    lengths = np.asarray(pc.fill_null(pc.list_value_length(large), 0))
+    inner = value_texts(values.flatten(), depth + 1)
+    lengths = np.asarray(pc.fill_null(pc.list_value_length(values), 0))
     offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
     texts = pa.LargeListArray.from_arrays(offsets, inner)
     opening, closing = pa.scalar("[", TEXT), pa.scalar("]", TEXT)
     joined = pc.binary_join(texts, pa.scalar(",", TEXT))
     return pc.binary_join_element_wise(opening, joined, closing, pa.scalar("", TEXT))
+
+
+def _maps(values: pa.Array, depth: int) -> pa.Array:
+    if depth >= MAX_DEPTH:
+        raise NotCanonical(f"columns are nested deeper than {MAX_DEPTH} levels: flatten them")
+    offsets = values.offsets.to_pylist()
+    first, stop = offsets[0], offsets[-1]
+    keys = _python(values.keys.slice(first, stop - first))
+    items = _python(value_texts(values.items.slice(first, stop - first), depth + 1))
+    texts = []
+    for a, b in zip(offsets[:-1], offsets[1:], strict=True):
+        texts.append(_map_text(keys[a - first : b - first], items[a - first : b - first]))
+    return pa.array(texts, TEXT)
+
+
+def _map_text(keys: list[Any], items: list[str]) -> str:
+    if len(set(keys)) != len(keys) or not all(isinstance(key, str) for key in keys):
+        raise NotCanonical(f"a map has keys that are not distinct texts: {keys[:10]}")
+    pairs = sorted(
+        zip(map(escaped_key, keys), items, strict=True), key=lambda pair: pair[0].encode()
+    )
+    return "{" + ",".join(f"{orjson.dumps(key).decode()}:{text}" for key, text in pairs) + "}"

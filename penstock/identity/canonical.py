@@ -34,6 +34,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from enum import Enum
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -98,7 +99,7 @@ def _holds_nonfinite(value: object) -> bool:
         return any(map(_holds_nonfinite, value.values()))  # type: ignore[attr-defined]
     if kind is list or kind is tuple:
         return any(map(_holds_nonfinite, value))  # type: ignore[call-overload]
-    return isinstance(value, float | np.floating) and not math.isfinite(value)
+    return isinstance(value, Enum) and _holds_nonfinite(value.value)
 
 
 def reference_text(attributes: Mapping[str, Any]) -> bytes:
@@ -135,19 +136,19 @@ def _write(value: Any, out: list[str], path: str, depth: int) -> None:  # noqa: 
         case float():
             out.append(_float_text(float(value)))
         case str():
-            out.append(_string_text(str(value)))
+            out.append(_string_text(str.__str__(value)))
         case UUID():
             out.append(_string_text(str(value)))
         case Decimal():
             out.append(_tagged("decimal", _decimal_text(value, path)))
         case datetime():
-            out.append(_datetime_text(value))
+            out.append(_datetime_text(value, path))
         case date():
             out.append(_tagged("date", value.isoformat()))
         case time():
             out.append(_time_text(value, path))
         case bytes() | bytearray() | memoryview():
-            out.append(_tagged("bytes", base64.b64encode(value).decode()))
+            out.append(_tagged("bytes", base64.b64encode(bytes(value)).decode()))
         case Mapping():
             _write_object(value, out, path, depth + 1)
         case list() | tuple():
@@ -166,7 +167,7 @@ def _write_object(value: Mapping[Any, Any], out: list[str], path: str, depth: in
         if not isinstance(key, str):
             raise NotCanonical(f"{path} has the key {key!r}, which is not text")
     out.append("{")
-    escaped = {escaped_key(str(key)): key for key in value}
+    escaped = {escaped_key(str.__str__(key)): key for key in value}
     for n, key in enumerate(sorted(escaped, key=_utf8)):
         out.append("," if n else "")
         out.append(_string_text(key))
@@ -266,11 +267,18 @@ def _fraction(microsecond: int, nanosecond: int) -> str:
     return f".{digits}" if digits else ""
 
 
-def _datetime_text(value: datetime) -> str:
+def _datetime_text(value: datetime, path: str) -> str:
+    if not value == value:  # noqa: PLR0124  NaT, which pandas counts among the datetimes
+        raise NotCanonical(f"{path} is NaT: pass None")
     fraction = _fraction(value.microsecond, getattr(value, "nanosecond", 0))
     if value.tzinfo is None or value.utcoffset() is None:
         return _tagged("datetime", _clock(value) + fraction)
-    return _tagged("timestamp", _clock(value.astimezone(UTC)) + fraction + "Z")
+    try:
+        return _tagged("timestamp", _clock(value.astimezone(UTC)) + fraction + "Z")
+    except OverflowError as error:
+        raise NotCanonical(
+            f"{path} is {value.isoformat()}, which lies outside the years 1 to 9999 in UTC: pass it as text"
+        ) from error
 
 
 def _clock(value: datetime) -> str:
@@ -328,7 +336,7 @@ _DECODERS: Mapping[str, Callable[[str], Any]] = {
     "$decimal": Decimal,
     "$date": date.fromisoformat,
     "$time": time.fromisoformat,
-    "$bytes": base64.b64decode,
+    "$bytes": partial(base64.b64decode, validate=True),
 }
 
 
