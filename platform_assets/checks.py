@@ -12,7 +12,7 @@ import dagster as dg
 from penstock.batch.manifest import Manifest
 from penstock.batch.scope import Completeness
 from penstock.identity.ids import SourceId
-from penstock.publish.ledger import LedgerRow
+from penstock.plan.ledger import LedgerRow
 from penstock.use_cases.reports import GuardVerdict, PublishReport
 from platform_assets.partitions import batch_of, partition_key, partitions_of
 from resources.dagster_resources import PlatformResource

@@ -22,7 +22,7 @@ from penstock.identity.ids import (
 )
 from penstock.plan.guards import GuardPolicy
 from penstock.plan.guards import Verdict as GuardVerdict
-from penstock.publish.ledger import LedgerRow
+from penstock.plan.ledger import LedgerRow
 
 PLAN_NAME = "plan.json"
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from penstock.batch.manifest import Manifest
 from penstock.batch.source import SourceSpec
 from penstock.identity.ids import BatchId, SourceId, TargetId
-from penstock.publish.ledger import LedgerRow
+from penstock.plan.ledger import LedgerRow
 from penstock.publish.queue import QueuePlace, QueuePolicy
 from penstock.publish.state import FailureDetails, Move, PublishState, PublishStatus
 

@@ -29,10 +29,10 @@ from penstock.plan.build import Origin, Side, build_operations, judged
 from penstock.plan.document import PLAN_NAME, PlanDocument, plan_prefix
 from penstock.plan.files import PlanWriter
 from penstock.plan.guards import GuardPolicy, TypeCounts, Verdict, held_types, run_guards
+from penstock.plan.ledger import LedgerRow
 from penstock.plan.operations import Action
 from penstock.plan.operations import Verdict as OperationVerdict
 from penstock.ports.rows import BatchRows
-from penstock.publish.ledger import LedgerRow
 from penstock.use_cases.known_rows import KnownRows
 from penstock.use_cases.platform import Platform, Progress
 from penstock.use_cases.references import AfterState

@@ -22,10 +22,10 @@ from penstock.execute.chunks import Applier, TargetDown
 from penstock.execute.run import Execution, ExecutionResult
 from penstock.identity.ids import BatchId, TargetId
 from penstock.plan.guards import GuardPolicy
+from penstock.plan.ledger import LedgerRow
 from penstock.plan.operations import Action
 from penstock.ports.control import Claim, OperationException, SnapshotHead
 from penstock.ports.target import ApplyContext
-from penstock.publish.ledger import LedgerRow
 from penstock.publish.retry import Attempt, GiveUp, RetryPolicy, Tier, Transient, decide
 from penstock.publish.state import FailureDetails, Move, PublishMetrics, PublishState
 from penstock.use_cases.advance_snapshot import COLUMNS, applied_rows, next_snapshot

@@ -20,8 +20,8 @@ from penstock.errors import NotFound, PenstockError
 from penstock.identity import ids
 from penstock.identity.ids import BatchId, SourceId, TargetId
 from penstock.plan.document import PlanDocument
+from penstock.plan.ledger import LedgerRow
 from penstock.ports.control import BatchRecord, DeadLetter, OperationException
-from penstock.publish.ledger import LedgerRow
 from penstock.publish.queue import QueuePlace
 from penstock.publish.state import WAITING, PublishState
 from penstock.use_cases.plan_batch import StoredPlan

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from penstock.batch.manifest import Manifest
 from penstock.batch.rows import Kind
 from penstock.identity.ids import BatchId
+from penstock.plan.ledger import LedgerRow
 from penstock.ports.control import DeadLetter
-from penstock.publish.ledger import LedgerRow
 from penstock.publish.state import PublishState
 
 

@@ -12,8 +12,8 @@ from sqlalchemy import Connection, delete, select
 from penstock.batch.rows import Kind
 from penstock.errors import LeaseLost, PenstockError
 from penstock.identity.ids import BatchId, SourceId, TargetId
+from penstock.plan.ledger import LedgerRow
 from penstock.ports.control import Claim, SnapshotHead
-from penstock.publish.ledger import LedgerRow
 from penstock.publish.state import (
     IN_HAND,
     Move,

@@ -9,6 +9,7 @@ from typing import Any
 from penstock.batch.manifest import Manifest, Mode
 from penstock.identity import ids
 from penstock.identity.ids import BatchId, SourceId, TargetId
+from penstock.plan.ledger import LedgerRow
 from penstock.ports.control import (
     BatchRecord,
     Claim,
@@ -16,7 +17,6 @@ from penstock.ports.control import (
     OperationException,
     SnapshotHead,
 )
-from penstock.publish.ledger import LedgerRow
 from penstock.publish.queue import QueuePolicy
 from penstock.publish.state import FailureDetails, Move, PublishState
 

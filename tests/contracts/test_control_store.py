@@ -11,7 +11,7 @@ from penstock.batch.rows import Kind
 from penstock.batch.source import SourceSpec
 from penstock.errors import IllegalMove, LeaseLost, NotFound, PenstockError, UndeclaredSource
 from penstock.identity.ids import BatchId, SourceId, TargetId
-from penstock.publish.ledger import LedgerRow
+from penstock.plan.ledger import LedgerRow
 from penstock.publish.state import Move, PublishMetrics, PublishStatus
 from resources.control_db.store import SqlControlStore
 from resources.control_db.tables import source as sources
