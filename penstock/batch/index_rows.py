@@ -1,0 +1,258 @@
+"""Rows of one type, sorted by key: in memory, their leaves, and looking keys up among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from penstock.identity.digest import U64
+
+LEAF_MASK = 127
+
+Column = Literal["key_hi", "key_lo", "hash_hi", "hash_lo", "locator", "before_hi", "before_lo"]
+I64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Totals:
+    """The digest of a set of rows: how many, and the sums of both halves of their hashes modulo 2**64."""
+
+    rows: int
+    sum_hi: int
+    sum_lo: int
+
+
+NOTHING = Totals(rows=0, sum_hi=0, sum_lo=0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Directory:
+    """The leaves of one section: arrays of one length n, and ``first`` of length n + 1.
+
+    Leaf i holds rows ``first[i]`` to ``first[i + 1]``, whose keys are at least ``(key_hi[i], key_lo[i])`` and below the
+    next leaf's; the first leaf begins below every key, whatever its own first key is.
+    """
+
+    key_hi: U64
+    key_lo: U64
+    first: I64
+    sum_hi: U64
+    sum_lo: U64
+
+    def __len__(self) -> int:
+        return len(self.key_hi)
+
+
+class KeyedRows(Protocol):
+    """Rows of one type, sorted by key, readable by the range. What is written, looked up and compared."""
+
+    @property
+    def type_name(self) -> str:
+        """The type of every row."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        ...
+
+    @property
+    def totals(self) -> Totals:
+        """The digest of all rows."""
+        ...
+
+    @property
+    def first_locator(self) -> int | None:
+        """The locator of the first row, where those of the others follow it by ones; None where they do not."""
+        ...
+
+    def directory(self) -> Directory:
+        """Return the leaves."""
+        ...
+
+    def read(self, columns: Sequence[Column], lo: int, hi: int) -> tuple[U64, ...]:
+        """Return some columns of the rows ``lo`` to ``hi``, counted from the section's first."""
+        ...
+
+    def gather(self, column: Column, lo: I64, hi: I64) -> U64:
+        """Return one column of several ranges of rows, one after the other."""
+        ...
+
+    def pick(self, column: Column, at: I64) -> U64 | None:
+        """Return one column of some rows, or None where that takes as long as reading all between them."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SectionRows:
+    """All rows of one type in memory, sorted by ``(key_hi, key_lo)`` without duplicates; tombstones hash to (0, 0)."""
+
+    type_name: str
+    key_hi: U64
+    key_lo: U64
+    hash_hi: U64
+    hash_lo: U64
+    locator: U64 | None = None
+    """Where a row's attributes are, for files not in the order of their data: ordinal << 40 | row."""
+    before_hi: U64 | None = None
+    before_lo: U64 | None = None
+    """In a snapshot's delta: the digest that the row had before, (0, 0) if it was not there."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return len(self.key_hi)
+
+    @property
+    def totals(self) -> Totals:
+        """The digest of all rows."""
+        return Totals(
+            rows=self.rows, sum_hi=wrapping_sum(self.hash_hi), sum_lo=wrapping_sum(self.hash_lo)
+        )
+
+    @property
+    def first_locator(self) -> int | None:
+        """The locator of the first row, where those of the others follow it by ones."""
+        return 0 if self.locator is None else None
+
+    def directory(self) -> Directory:
+        """Return the leaves."""
+        first = np.append(leaf_starts(self.key_lo), self.rows)
+        starts = first[:-1]
+        return Directory(
+            key_hi=self.key_hi[starts],
+            key_lo=self.key_lo[starts],
+            first=first,
+            sum_hi=leaf_sums(self.hash_hi, starts),
+            sum_lo=leaf_sums(self.hash_lo, starts),
+        )
+
+    def read(self, columns: Sequence[Column], lo: int, hi: int) -> tuple[U64, ...]:
+        """Return some columns of the rows ``lo`` to ``hi``."""
+        return tuple(self._column(name, lo, hi) for name in columns)
+
+    def gather(self, column: Column, lo: I64, hi: I64) -> U64:
+        """Return one column of several ranges of rows, one after the other."""
+        whole = self._column(column, 0, self.rows)
+        return joined(whole[a:b] for a, b in zip(lo.tolist(), hi.tolist(), strict=True))
+
+    def pick(self, column: Column, at: I64) -> U64 | None:
+        """Return one column of some rows."""
+        picked: U64 = self._column(column, 0, self.rows).take(at)
+        return picked
+
+    def _column(self, name: Column, lo: int, hi: int) -> U64:
+        if name == "locator" and self.locator is None:
+            return np.arange(lo, hi, dtype=np.uint64)
+        column: U64 | None = getattr(self, name)
+        if column is None:
+            raise ValueError(f"rows of type {self.type_name!r} have no column {name}")
+        return column[lo:hi]
+
+
+def joined(parts: Iterable[U64]) -> U64:
+    """Return arrays one after the other."""
+    whole: U64 = np.concatenate([np.empty(0, np.uint64), *parts])
+    return whole
+
+
+def wrapping_sum(values: U64) -> int:
+    """Return the sum modulo 2**64."""
+    return int(np.add.reduce(values, dtype=np.uint64)) if len(values) else 0
+
+
+def leaf_sums(values: U64, starts: I64) -> U64:
+    """Return the sum of each leaf, modulo 2**64."""
+    if not len(starts):
+        return np.empty(0, np.uint64)
+    return np.add.reduceat(values, starts, dtype=np.uint64)
+
+
+def leaf_starts(key_lo: U64, *, mask: int = LEAF_MASK) -> I64:
+    """Return the positions of the rows that begin a leaf."""
+    starts = (key_lo & np.uint64(mask)) == 0
+    if len(starts):
+        starts[0] = True
+    return np.flatnonzero(starts)
+
+
+def equal_neighbours(key_hi: U64, key_lo: U64) -> I64:
+    """Return every position i of sorted keys where row i and row i + 1 have one key.
+
+    Two rows of a batch share a key if they are duplicates, or if 104 bits of two digests collide; which of the two
+    it is, their text tells.
+    """
+    return np.flatnonzero((key_hi[1:] == key_hi[:-1]) & (key_lo[1:] == key_lo[:-1]))
+
+
+def sort_order(key_hi: U64, key_lo: U64) -> I64:
+    """Return the stable order that sorts rows by ``(key_hi, key_lo)``."""
+    order = np.argsort(key_hi, kind="stable")
+    sorted_hi = key_hi[order]
+    if (sorted_hi[1:] == sorted_hi[:-1]).any():
+        order = np.lexsort((key_lo, key_hi))
+    return order.astype(np.int64, copy=False)
+
+
+def find_rows(section: KeyedRows, key_hi: U64, key_lo: U64, *, locators: bool = False) -> I64:
+    """Return where keys, in any order, lie in a section: rows from its first, or their locators.
+
+    What is absent is -1. Reads only the leaves that could hold a key.
+    """
+    found = np.full(len(key_hi), -1, np.int64)
+    if not section.rows or not len(key_hi):
+        return found
+    leaves = section.directory()
+    order = sort_order(key_hi, key_lo)
+    leaf = leaf_of(leaves, key_hi[order], key_lo[order])
+    for first, stop in _runs(leaf):
+        ask = order[first:stop]
+        lo, hi = int(leaves.first[leaf[first]]), int(leaves.first[leaf[stop - 1] + 1])
+        have_hi, have_lo = section.read(("key_hi", "key_lo"), lo, hi)
+        at = positions_of(have_hi, have_lo, key_hi[ask], key_lo[ask])
+        there = at >= 0
+        if locators and there.any():
+            (locator,) = section.read(("locator",), lo, hi)
+            found[ask[there]] = locator[at[there]].astype(np.int64)
+        else:
+            found[ask[there]] = at[there] + lo
+    return found
+
+
+def leaf_of(leaves: Directory, key_hi: U64, key_lo: U64) -> I64:
+    """Return the leaf that would hold each key; everything below the second fence lies in the first leaf."""
+    leaf = np.searchsorted(leaves.key_hi, key_hi, "right") - 1
+    while True:
+        at = np.maximum(leaf, 0)
+        past = (leaf > 0) & (leaves.key_hi[at] == key_hi) & (leaves.key_lo[at] > key_lo)
+        if not past.any():
+            return np.maximum(leaf, 0).astype(np.int64, copy=False)
+        leaf = leaf - past
+
+
+def positions_of(have_hi: U64, have_lo: U64, key_hi: U64, key_lo: U64) -> I64:
+    """Return where keys lie among sorted keys, -1 where absent."""
+    at = np.searchsorted(have_hi, key_hi, "left").astype(np.int64)
+    n = len(have_hi)
+    while True:
+        clipped = np.minimum(at, max(n - 1, 0))
+        if not n:
+            return np.full(len(key_hi), -1, np.int64)
+        same = (at < n) & (have_hi[clipped] == key_hi)
+        behind = same & (have_lo[clipped] < key_lo)
+        if not behind.any():
+            return np.where(same & (have_lo[clipped] == key_lo), at, -1)
+        at = at + behind
+
+
+def _runs(leaf: I64, *, max_leaves: int = 512) -> Iterator[tuple[int, int]]:
+    """Cut sorted leaf numbers into runs of neighbouring leaves, so that each run is one read."""
+    if not len(leaf):
+        return
+    cuts = np.flatnonzero((np.diff(leaf) > 1) | (np.diff(leaf // max_leaves) > 0)) + 1
+    yield from pairwise([0, *cuts.tolist(), len(leaf)])
