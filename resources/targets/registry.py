@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import Connection, Engine, exc, text
@@ -23,13 +24,11 @@ from penstock.ports.target import (
     Applied,
     ApplyContext,
     ApplyOutcome,
-    OperationFailure,
-    Outcome,
-    Rejected,
 )
 from resources.control_db.schema import upgrade
 from resources.targets.binary_copy import binary_copy
 from resources.targets.outcomes import outcome_of
+from resources.targets.preconditions import conflict, unstorable
 
 _STAGED = (
     "n",
@@ -43,6 +42,7 @@ _STAGED = (
     "after_digest",
 )
 _BATCH_OF_KEYS = 5_000
+_MEND = "Run `penstock up`, which migrates the control database"
 
 
 def open_registry(engine: Engine, name: str = "registry") -> RegistryTarget:
@@ -74,12 +74,13 @@ class RegistryTarget:
         """Apply one chunk in one transaction."""
         if not len(operations):
             return Applied(applied=0, already_applied=0)
-        if (refused := _unstorable(operations)) is not None:
+        if (refused := unstorable(operations)) is not None:
             return refused
         try:
             return self._apply(operations, context)
-        except exc.SQLAlchemyError as error:
-            return outcome_of(error)
+        except (exc.SQLAlchemyError, psycopg.Error) as error:
+            # COPY goes past SQLAlchemy, and so do its errors.
+            return outcome_of(error, mend=_MEND)
 
     def _apply(self, operations: pa.Table, context: ApplyContext) -> Applied:
         kinds = [Kind(kind) for kind in pc.unique(operations["kind"]).to_pylist()]
@@ -141,7 +142,7 @@ class RegistryTarget:
                     n
                 )  # it is so already: the event is recorded, nothing is left to change
             else:
-                failures.append(_conflict(row, holds))
+                failures.append(conflict(row, holds))
         if fresh:
             chunk.stage(connection, rows.take(pa.array(fresh)))
             chunk.append_events(connection)
@@ -321,32 +322,6 @@ def _stage_sqlite(connection: Connection, columns: list[Any]) -> None:
     places = ", ".join("?" * len(_STAGED))
     rows = list(zip(*(column.to_pylist() for column in columns), strict=True))
     connection.exec_driver_sql(f"INSERT INTO registry_stage VALUES ({places})", rows)
-
-
-def _unstorable(operations: pa.Table) -> Rejected | None:
-    """PostgreSQL cannot keep a NUL character in text; keys with one are refused everywhere alike."""
-    for name in ("key", "to_key"):
-        hits = operations.filter(pc.match_substring(operations[name], "\0"))
-        if len(hits):
-            return Rejected(
-                code="nul_in_key",
-                message=f"{name} {hits[name][0].as_py()!r} holds a NUL character, which no text column can keep",
-            )
-    return None
-
-
-def _conflict(row: dict[str, Any], holds: bytes | None) -> OperationFailure:
-    wanted = "nothing" if row["before_digest"] is None else row["before_digest"].hex()
-    found = "nothing" if holds is None else holds.hex()
-    return OperationFailure(
-        operation_id=row["operation_id"],
-        outcome=Outcome.CONFLICT,
-        code="precondition_failed",
-        message=(
-            f"{row['action']} of {row['type_name']} {row['key']!r} expected {wanted} in the target and found {found}: "
-            "something else has changed it"
-        ),
-    )
 
 
 def _as_operations(keys: pa.Table, kind: Kind) -> pa.Table:

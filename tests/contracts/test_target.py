@@ -21,6 +21,7 @@ from penstock.plan.operations import Action
 from penstock.ports.target import Applied, ApplyContext, Outcome, Rejected, Target
 from resources.control_db.engine import open_engine
 from resources.targets.registry import open_registry
+from resources.targets.sql_table import open_sql_table
 
 CONTEXT = ApplyContext(
     batch_id=BatchId("crm@2026-01-01T00-00-00.000000Z"),
@@ -33,12 +34,15 @@ CONTEXT = ApplyContext(
 )
 
 
-@pytest.fixture
-def target(control_url: str) -> Iterator[Target]:
+@pytest.fixture(params=["registry", "sql_table"])
+def target(request: pytest.FixtureRequest, control_url: str) -> Iterator[Target]:
+    """Each target, once on SQLite and once on PostgreSQL."""
     engine = open_engine(control_url)
-    registry = open_registry(engine)
-    registry.prepare()
-    yield registry
+    made: Target = (
+        open_registry(engine) if request.param == "registry" else open_sql_table(engine, "tables")
+    )
+    made.prepare()
+    yield made
     engine.dispose()
 
 

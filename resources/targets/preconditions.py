@@ -1,0 +1,44 @@
+"""What every target of this project checks and says alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from penstock.ports.target import OperationFailure, Outcome, Rejected
+
+
+def unstorable(operations: pa.Table) -> Rejected | None:
+    """Refuse text with a NUL character everywhere alike: PostgreSQL cannot keep it, SQLite would.
+
+    Attributes cannot hold one as canonical text, where it is written as an escape.
+    """
+    for name in ("key", "to_key", "attributes"):
+        hits = operations.filter(pc.match_substring(operations[name], "\0"))
+        if len(hits):
+            return Rejected(
+                code="nul_in_text",
+                message=f"{name} of {hits['type_name'][0].as_py()} {hits['key'][0].as_py()!r} holds a NUL "
+                "character, which no text column can keep: take it out at the source",
+            )
+    return None
+
+
+def conflict(row: dict[str, Any], holds: bytes | None) -> OperationFailure:
+    """Say what an operation expected and what the target holds instead; ``row`` is the operation's."""
+    to = f" -> {row['to_key']!r}" if row["to_key"] is not None else ""
+    return OperationFailure(
+        operation_id=row["operation_id"],
+        outcome=Outcome.CONFLICT,
+        code="precondition_failed",
+        message=(
+            f"{row['action']} of {row['type_name']} {row['key']!r}{to} expected {_state(row['before_digest'])} in the "
+            f"target and found {_state(holds)}: something else has changed it"
+        ),
+    )
+
+
+def _state(digest: bytes | None) -> str:
+    return "nothing" if digest is None else f"digest {digest.hex()}"

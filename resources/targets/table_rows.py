@@ -1,0 +1,171 @@
+"""Rows of one source and type in one table: what they are now, and the statements that change them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, and_, bindparam, delete, insert, or_, select, tuple_, update
+
+from penstock.identity.canonical import value_of
+from penstock.identity.ids import SourceId
+from penstock.plan.operations import Action
+from penstock.ports.target import OperationFailure
+from resources.targets.column_values import Refused, column_value
+from resources.targets.preconditions import conflict
+from resources.targets.table_mapping import DIGEST, OPERATION, SOURCE, TYPE_NAME, MappedTable
+
+_KEYS_AT_ONCE = 500
+_KEYS_AT_ONCE_SPELT_OUT = 100
+_ROW_VALUES = ("postgresql", "sqlite", "mysql", "mariadb")
+"""Dialects that compare pairs of values with IN."""
+
+Key = tuple[str, ...]
+Row = Mapping[str, Any]
+"""One operation, or what names one: ``type_name, key, to_key``."""
+
+
+class Moved(Exception):
+    """A row is no longer what it was a moment ago: someone else writes to this table."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Held:
+    """What a table holds under one key."""
+
+    digest: bytes
+    attributes: str | None
+    """Canonical text, where a column keeps it and it was asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TypeRows:
+    """All rows of one source and type."""
+
+    mapped: MappedTable
+    source: SourceId
+    type_name: str
+
+    def key_of(self, row: Row) -> Key:
+        """Return the key that an operation or a wanted row names."""
+        return (row["key"],) if len(self.mapped.key_columns) == 1 else (row["key"], row["to_key"])
+
+    def identity(self, row: Row) -> dict[str, str]:
+        """Return the primary key of an operation's row, by column."""
+        typed = {TYPE_NAME: self.type_name} if self.mapped.generic else {}
+        keys = dict(zip(self.mapped.key_columns, self.key_of(row), strict=True))
+        return {SOURCE: self.source, **typed, **keys}
+
+    def held(
+        self, connection: Connection, wanted: Sequence[Row], *, with_attributes: bool
+    ) -> dict[Key, Held]:
+        """Return what there is of some rows, by key."""
+        columns, keys = self.mapped.table.c, self.mapped.key_columns
+        text = self.mapped.attributes_column if with_attributes else None
+        query = select(
+            *(columns[name] for name in (*keys, DIGEST, *((text,) if text else ())))
+        ).where(columns[SOURCE] == self.source)
+        if self.mapped.generic:
+            query = query.where(columns[TYPE_NAME] == self.type_name)
+        found: dict[Key, Held] = {}
+        for condition in self._conditions(connection, [self.key_of(row) for row in wanted]):
+            for row in connection.execute(query.where(condition)):
+                key, digest, *attributes = row[: len(keys)], row[len(keys)], *row[len(keys) + 1 :]
+                found[tuple(key)] = Held(
+                    digest=bytes(digest), attributes=attributes[0] if attributes else None
+                )
+        return found
+
+    def _conditions(self, connection: Connection, keys: Sequence[Key]) -> Iterator[Any]:
+        columns = [self.mapped.table.c[name] for name in self.mapped.key_columns]
+        spelt_out = len(columns) > 1 and connection.dialect.name not in _ROW_VALUES
+        step = _KEYS_AT_ONCE_SPELT_OUT if spelt_out else _KEYS_AT_ONCE
+        for start in range(0, len(keys), step):
+            some = keys[start : start + step]
+            if len(columns) == 1:
+                yield columns[0].in_([key[0] for key in some])
+            elif spelt_out:
+                yield or_(*(and_(columns[0] == a, columns[1] == b) for a, b in some))
+            else:
+                yield tuple_(*columns).in_(some)
+
+
+class Changes:
+    """What is to be written to some rows of one type, and what may not be."""
+
+    def __init__(self, rows: TypeRows) -> None:
+        self._rows = rows
+        self._by_action: dict[Action, list[Row]] = {action: [] for action in Action}
+        self.failures: list[OperationFailure] = []
+
+    def judge(self, operations: Sequence[dict[str, Any]], held: Mapping[Key, Held]) -> None:
+        """Sort operations into those to write, those whose effect is there already, and conflicts."""
+        for row in operations:
+            there = held.get(self._rows.key_of(row))
+            holds = None if there is None else there.digest
+            if holds == row["before_digest"]:
+                self._by_action[Action(row["action"])].append(row)
+            elif holds != row["after_digest"]:
+                self.failures.append(conflict(row, holds))
+
+    def write(self, connection: Connection) -> None:
+        """Write all, each action in one statement.
+
+        Raises :class:`~resources.targets.column_values.Refused` for a value that its column does not take, and
+        :class:`Moved` where a row is no longer as it was judged.
+        """
+        table = self._rows.mapped.table
+        dialect = connection.dialect.name
+        if creates := self._by_action[Action.CREATE]:
+            values = [
+                {**self._rows.identity(row), **self._content(row, dialect)} for row in creates
+            ]
+            connection.execute(insert(table), values)
+        if updates := self._by_action[Action.UPDATE]:
+            contents = [self._content(row, dialect) for row in updates]
+            change = update(table).values({name: bindparam(f"to_{name}") for name in contents[0]})
+            values = [
+                {**self._before(row), **{f"to_{name}": value for name, value in content.items()}}
+                for row, content in zip(updates, contents, strict=True)
+            ]
+            self._run(connection, change.where(self._is_before()), values)
+        if deletes := self._by_action[Action.DELETE]:
+            values = [self._before(row) for row in deletes]
+            self._run(connection, delete(table).where(self._is_before()), values)
+
+    def _content(self, row: Row, dialect: str) -> dict[str, Any]:
+        """Return all columns but the key's."""
+        mapped = self._rows.mapped
+        content: dict[str, Any] = {DIGEST: row["after_digest"], OPERATION: row["operation_id"]}
+        if mapped.attributes_column is not None:
+            content[mapped.attributes_column] = row["attributes"]
+        attributes = value_of(row["attributes"]) if mapped.typed else {}
+        for name, column in mapped.typed:
+            try:
+                value = column_value(column.type, attributes.get(name), dialect=dialect)
+            except Refused as error:
+                raise Refused(
+                    f"attribute {name!r} of {row['type_name']} {row['key']!r}: column {column.name!r} of "
+                    f"{mapped.table.fullname!r} {error}"
+                ) from None
+            content[column.name] = value
+        return content
+
+    def _is_before(self) -> Any:
+        columns = self._rows.mapped.table.c
+        typed = [TYPE_NAME] if self._rows.mapped.generic else []
+        keys = [SOURCE, *typed, *self._rows.mapped.key_columns, DIGEST]
+        return and_(*(columns[name] == bindparam(f"is_{name}") for name in keys))
+
+    def _before(self, row: Row) -> dict[str, Any]:
+        before = {**self._rows.identity(row), DIGEST: row["before_digest"]}
+        return {f"is_{name}": value for name, value in before.items()}
+
+    def _run(self, connection: Connection, statement: Any, values: list[dict[str, Any]]) -> None:
+        touched = connection.execute(statement, values).rowcount
+        if connection.dialect.supports_sane_multi_rowcount and touched != len(values):
+            raise Moved(
+                f"of {len(values)} rows of {self._rows.mapped.table.fullname!r} only {touched} are still what they "
+                "were a moment ago: something else writes to them"
+            )
