@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
 from sqlalchemy import URL, Connection, inspect
-from sqlalchemy.exc import SQLAlchemyError
 
 from penstock.batch.qualified_name import qualified_name, within
 from penstock.batch.rows import Entity, Kind
@@ -204,15 +203,15 @@ def _schema_rows(
                 schema,
                 wanted=lambda name: not _matches(f"{schema}.{name}", catalog.exclude),
             )
-        except SQLAlchemyError as error:
+            known.columns[schema] = {}
+            _leave_out(extract, key, schema, left_out, known)
+            for relation in relations:
+                clean = replace(relation, error=relation.error and scrub.clean(relation.error))
+                yield from _relation_rows(extract, key, schema, clean, known)
+        except Exception as error:  # noqa: BLE001  whatever it is, the edges of the schema fail with it
             connection.rollback()  # a lost connection is replaced by a new one after this
-            known.failed[schema] = scrub.clean(reason_of(error))
+            known.fail(schema, scrub.clean(reason_of(error)))
             raise SourceUnavailable(known.failed[schema]) from None
-        known.columns[schema] = {}
-        _leave_out(extract, key, schema, left_out, known)
-        for relation in relations:
-            clean = replace(relation, error=relation.error and scrub.clean(relation.error))
-            yield from _relation_rows(extract, key, schema, clean, known)
 
 
 def _leave_out(

@@ -40,6 +40,12 @@ class Known:
     excluded: set[tuple[str, str]] = field(default_factory=set)
     """Tables and views that were left out on purpose."""
 
+    def fail(self, schema: str, reason: str) -> None:
+        """Record that a schema could not be read to its end, and forget what was read of it."""
+        self.failed[schema] = reason
+        for kept in (self.columns, self.views, self.foreign_keys):
+            kept.pop(schema, None)
+
     def was_read(self, schema: str, relation: str) -> bool:
         """Say whether a relation would be known if it existed."""
         return schema in self.columns and (schema, relation) not in self.excluded

@@ -48,6 +48,18 @@ def test_a_file_that_is_no_database_fails_its_schema(path: Path) -> None:
     assert any("file is not a database" in str(reason) for reason in reasons)
 
 
+def test_whatever_breaks_off_a_schema_fails_its_edges_too(path: Path) -> None:
+    """An error that no database raised is one as well: here, a pattern that is no text."""
+    write(path, "CREATE TABLE t (a INTEGER PRIMARY KEY, b REFERENCES t (a))")
+    found = catalog(path, schemas=["main"], exclude=[5])
+    assert found.keys("table") == set()
+    for kind, name in [
+        (Kind.ENTITY, "table"),
+        *((Kind.RELATIONSHIP, n) for n in ("references", "reads")),
+    ]:
+        assert found.completeness(name, "shop/main/t", kind=kind) is Completeness.FAILED
+
+
 def test_a_view_on_nothing_costs_only_itself(path: Path) -> None:
     """A view whose table was dropped is listed with its SQL and error; all else is complete."""
     write(
