@@ -1,0 +1,312 @@
+"""The ``penstock`` command.
+
+Each command asks one use case and shows its answer, as tables for a person or with ``--json`` as one document.
+What is wrong with a question (an unknown id, a setting that cannot be used) goes to stderr and ends with exit status
+2. Everything heavy is imported where it is used, so that ``penstock --help`` is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from penstock.identity.ids import SourceId, TargetId
+    from penstock.use_cases.platform import Platform
+
+USAGE_ERROR = 2
+BENCHES = ("diff", "plan", "land", "execute", "latency", "overhead")
+
+app = typer.Typer(
+    name="penstock",
+    help="Plan and apply for metadata, running continuously.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"max_content_width": 100},
+)
+batch_app = typer.Typer(help="Look at one batch.", no_args_is_help=True)
+plan_app = typer.Typer(help="Look at a stored plan.", no_args_is_help=True)
+schema_app = typer.Typer(help="Print the contracts as JSON Schema.", no_args_is_help=True)
+app.add_typer(batch_app, name="batch")
+app.add_typer(plan_app, name="plan")
+app.add_typer(schema_app, name="schema")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+Batch = Annotated[str, typer.Argument(help="Batch id: <source>@<timestamp>.", metavar="BATCH")]
+Source = Annotated[str | None, typer.Option(help="Only this source.", metavar="SOURCE")]
+Target = Annotated[
+    str | None,
+    typer.Option(help="Target id; needed where a batch goes to several.", metavar="TARGET"),
+]
+Limit = Annotated[int, typer.Option(help="Show at most so many.", min=1, max=100_000)]
+
+
+def main() -> None:
+    """Run the command line; whatever Penstock itself raises becomes one line on stderr and exit status 2."""
+    from penstock.errors import PenstockError
+
+    try:
+        app()
+    except PenstockError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(USAGE_ERROR) from None
+
+
+# Running ----------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def up(
+    port: Annotated[int, typer.Option(help="Port of the web page.", min=1, max=65535)] = 3000,
+    host: Annotated[str, typer.Option(help="Address that the web page listens on.")] = "127.0.0.1",
+) -> None:
+    """Run the whole stack until Ctrl-C; its data stays in PENSTOCK_HOME."""
+    from control_plane.supervisor import run_up
+    from resources.settings import Settings
+
+    raise typer.Exit(run_up(Settings.from_env(), host=host, port=port))
+
+
+@app.command()
+def demo() -> None:
+    """Publish real sources twice with a change in between, show it, and end."""
+    from control_plane.demo import run_demo
+
+    raise typer.Exit(run_demo())
+
+
+@app.command(help=f"Run one benchmark: {', '.join(BENCHES)}.")
+def bench(
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    quick: Annotated[bool, typer.Option(help="Small sizes, some seconds.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run one benchmark, and show its figures against their peers and goals."""
+    from contextlib import redirect_stdout
+    from importlib import import_module
+
+    from benchmarks.harness import report
+    from penstock.errors import NotFound
+
+    if name not in BENCHES:
+        raise NotFound(f"there is no bench {name!r}: choose one of {', '.join(BENCHES)}")
+    with redirect_stdout(sys.stderr):
+        results = import_module(f"benchmarks.{name}").run(quick=quick)
+    report(name, results, as_json=as_json)
+
+
+@app.command()
+def version(as_json: AsJson = False) -> None:
+    """Print the version of Penstock, and of what its stored forms follow."""
+    from control_plane.answers import versions
+
+    found = versions()
+    lines = [f"{name} {value}" for name, value in found.items()]
+    _show(found, as_json, lambda: ["\n".join(lines)])
+
+
+# Looking ----------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def sources(as_json: AsJson = False) -> None:
+    """List the declared sources, each with its newest batch."""
+    from control_plane import answers, tables
+    from penstock.use_cases.queries import source_overviews
+
+    found = source_overviews(_platform())
+    _show(answers.sources(found), as_json, lambda: tables.sources(found))
+
+
+@app.command()
+def batches(source: Source = None, limit: Limit = 20, as_json: AsJson = False) -> None:
+    """List batches, newest source timestamp first."""
+    from control_plane import answers, tables
+    from penstock.use_cases.queries import batch_overviews
+
+    found = batch_overviews(_platform(), source=_source(source), limit=limit)
+    _show(answers.batches(found), as_json, lambda: tables.batches(found))
+
+
+@batch_app.command("show")
+def batch_show(batch: Batch, limit: Limit = 20, as_json: AsJson = False) -> None:
+    """Show one batch: scopes, the ledger per target, and what was not applied."""
+    from control_plane import answers, tables
+    from penstock.use_cases.queries import batch_details, batch_id_of
+
+    found = batch_details(_platform(), batch_id_of(batch), exceptions=limit)
+    _show(answers.batch(found), as_json, lambda: tables.batch(found))
+
+
+@app.command()
+def queue(
+    explain: Annotated[bool, typer.Option("--explain", help="Show each score's parts.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List what waits to be published, in the order in which it will be claimed."""
+    from control_plane import answers, tables
+    from penstock.use_cases.queries import queue_places
+
+    platform = _platform()
+    found, policy = queue_places(platform), platform.queue_policy
+    show = (
+        (lambda: tables.queue_explained(found, policy)) if explain else lambda: tables.queue(found)
+    )
+    _show(answers.queue(found, policy), as_json, show)
+
+
+@plan_app.command("show")
+def plan_show(
+    batch: Batch, target: Target = None, limit: Limit = 20, as_json: AsJson = False
+) -> None:
+    """Show a batch's stored plan: its guards, its operations counted, and the first of them."""
+    from control_plane import answers, tables
+    from penstock.use_cases.queries import batch_id_of, plan_overview
+
+    found = plan_overview(_platform(), batch_id_of(batch), target=_target(target), operations=limit)
+    _show(answers.plan(found), as_json, lambda: tables.plan(found))
+
+
+@plan_app.command("explain")
+def plan_explain(
+    batch: Batch,
+    entity_key: Annotated[str, typer.Argument(help="The whole key.", metavar="ENTITY_KEY")],
+    target: Target = None,
+    as_json: AsJson = False,
+) -> None:
+    """Explain what a plan does to one entity: what changed from what to what, and why it may be deleted or not."""
+    from control_plane import answers, tables
+    from penstock.use_cases.explain_entity import explain_entity
+    from penstock.use_cases.queries import batch_id_of
+
+    found = explain_entity(_platform(), batch_id_of(batch), entity_key, target=_target(target))
+    _show(answers.explanations(found), as_json, lambda: tables.explanations(found))
+
+
+@app.command("publish-state")
+def publish_state(
+    batch: Annotated[str | None, typer.Argument(help="Batch id.", metavar="[BATCH]")] = None,
+    source: Source = None,
+    target: Target = None,
+    limit: Limit = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Show where batches are on their way to their targets; all of one batch, or the newest."""
+    from control_plane import answers, tables
+    from penstock.use_cases.queries import batch_id_of, publish_states
+
+    found = publish_states(
+        _platform(),
+        batch=batch_id_of(batch) if batch else None,
+        source=_source(source),
+        target=_target(target),
+        limit=limit,
+    )
+    whole = batch is not None
+    _show(answers.states(found), as_json, lambda: tables.states(found, whole=whole))
+
+
+@app.command("dead-letters")
+def dead_letters(source: Source = None, limit: Limit = 20, as_json: AsJson = False) -> None:
+    """List what could not be published as it is, newest first, and why."""
+    from control_plane import answers, tables
+    from penstock.use_cases import queries
+
+    found = queries.dead_letters(_platform(), source=_source(source), limit=limit)
+    _show(answers.dead_letters(found), as_json, lambda: tables.dead_letters(found))
+
+
+@schema_app.command("manifest")
+def schema_manifest(
+    as_json: Annotated[bool, typer.Option("--json", help="It is JSON either way.")] = True,
+) -> None:
+    """Print the JSON Schema of a batch's _manifest.json."""
+    from control_plane.answers import manifest_schema
+
+    _show(manifest_schema(), as_json, list)
+
+
+# Asking for something ---------------------------------------------------------------------------------------
+
+
+@app.command()
+def republish(batch: Batch, target: Target = None, as_json: AsJson = False) -> None:
+    """Put a COMPLETE or FAILED batch back in the queue, to be planned and published again."""
+    from control_plane import answers, tables
+    from penstock.use_cases import publish
+    from penstock.use_cases.queries import batch_id_of, state_of
+
+    platform = _platform()
+    state = state_of(platform, batch_id_of(batch), _target(target))
+    after = [publish.republish(platform, state.batch_id, state.target_id)]
+    _show(answers.states(after), as_json, lambda: tables.states(after, whole=False))
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def boost(
+    batch: Batch,
+    points: Annotated[float, typer.Argument(help="Added to its score; may be negative.")],
+    target: Target = None,
+    as_json: AsJson = False,
+) -> None:
+    """Set an operator's boost on a waiting batch; 0 takes it away."""
+    from control_plane import answers, tables
+    from penstock.use_cases.queries import batch_id_of, state_of
+
+    platform = _platform()
+    state = state_of(platform, batch_id_of(batch), _target(target))
+    after = [platform.control.boost(state.batch_id, state.target_id, points)]
+    _show(answers.states(after), as_json, lambda: tables.states(after, whole=False))
+
+
+# What they share --------------------------------------------------------------------------------------------
+
+
+def _platform() -> Platform:
+    from penstock.errors import NotFound
+    from resources import wiring
+    from resources.settings import Settings
+
+    settings = Settings.from_env()
+    if settings.database_url is None and not (settings.home / "control.db").exists():
+        raise NotFound(
+            f"there is no Penstock data in {settings.home}: run `penstock up` or `penstock demo` first, or "
+            "set PENSTOCK_HOME to the folder that has it"
+        )
+    return wiring.open_platform(settings)
+
+
+def _show(answer: Any, as_json: bool, renderables: Callable[[], Iterable[RenderableType]]) -> None:
+    if as_json:
+        from control_plane.answers import to_json
+
+        sys.stdout.write(to_json(answer) + "\n")
+        return
+    from control_plane.tables import console
+
+    out = console()
+    for each in renderables():
+        out.print(each, soft_wrap=isinstance(each, str), markup=False, highlight=False)
+
+
+def _source(text: str | None) -> SourceId | None:
+    from penstock.identity import ids
+
+    return None if text is None else ids.source_id(text)
+
+
+def _target(text: str | None) -> TargetId | None:
+    from penstock.identity import ids
+
+    return None if text is None else ids.target_id(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,472 @@
+"""What queries answer to a person: tables that fit a terminal of 100 columns.
+
+Ids and keys fold over lines where they must, so that nothing is ever cut: what is shown can be copied into the next
+command. Every text comes from outside, so control characters are written out and markup means nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from control_plane.answers import plain
+from penstock.batch.manifest import Manifest
+from penstock.batch.scope import Completeness
+from penstock.plan.document import PlanDocument
+from penstock.plan.ledger import LedgerRow
+from penstock.ports.control import DeadLetter, OperationException
+from penstock.publish.queue import QueuePlace, QueuePolicy
+from penstock.publish.state import PublishState, PublishStatus
+from penstock.use_cases.explain_entity import EntityExplanation
+from penstock.use_cases.queries import (
+    BatchDetails,
+    BatchOverview,
+    OperationCount,
+    PlannedOperation,
+    PlanOverview,
+    SourceOverview,
+    TargetDetails,
+)
+
+PLAIN_WIDTH = 100
+"""Columns, where the output is not a terminal."""
+
+_STYLES = {
+    PublishStatus.COMPLETE: "green",
+    PublishStatus.FAILED: "bold red",
+    PublishStatus.RETRYING: "yellow",
+    PublishStatus.EXECUTING: "cyan",
+    PublishStatus.PLANNING: "cyan",
+    PublishStatus.PLAN_COMPLETE: "cyan",
+}
+
+
+def console() -> Console:
+    """Return a console on stdout as wide as its terminal; redirected, as wide as ``COLUMNS`` or 100."""
+    out = Console(highlight=False)
+    if not out.is_terminal and not os.environ.get("COLUMNS"):
+        out = Console(width=PLAIN_WIDTH, highlight=False)
+    return out
+
+
+def cell(value: object, style: str = "") -> Text:
+    """Return any value as text for a cell: None empty, whole numbers grouped, control characters written out."""
+    match value:
+        case None:
+            text = ""
+        case bool() | str():
+            text = str(value)
+        case int():
+            text = f"{value:,}"
+        case datetime():
+            text = f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        case _:
+            text = str(value)
+    shown = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+    return Text(shown, style=style, overflow="fold")
+
+
+def table(title: str, *columns: str, numbers: Iterable[str] = ()) -> Table:
+    """Return an empty table; the columns in ``numbers`` are set to the right and never broken."""
+    made = Table(
+        title=cell(title, "bold"), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1)
+    )
+    right = set(numbers)
+    for name in columns:
+        if name in right:
+            made.add_column(name, justify="right", no_wrap=True)
+        else:
+            made.add_column(name, overflow="fold")
+    return made
+
+
+def _facts(*rows: tuple[str, object]) -> Table:
+    made = Table.grid(padding=(0, 2))
+    made.add_column(style="dim", no_wrap=True)
+    made.add_column(overflow="fold")
+    for name, value in rows:
+        if value is not None and value != "":
+            made.add_row(name, value if isinstance(value, Text) else cell(value))
+    return made
+
+
+def _status(status: PublishStatus) -> Text:
+    return cell(status, _STYLES.get(status, ""))
+
+
+def _statuses(states: Sequence[PublishState]) -> Text:
+    shown = [Text.assemble(cell(s.target_id), " ", _status(s.status)) for s in states]
+    return Text("\n").join(shown)
+
+
+# Sources, batches, states -----------------------------------------------------------------------------------
+
+
+def sources(found: Sequence[SourceOverview]) -> Iterator[RenderableType]:
+    """One row per source."""
+    if not found:
+        yield "no sources are recorded yet: the first run of the code location records them"
+        return
+    numbers = ("importance", "complexity", "every", "waiting")
+    made = table("sources", "source", *numbers, "newest batch", "published", numbers=numbers)
+    for each in found:
+        spec = each.spec
+        _, _, timestamp = (each.newest_batch or "").partition("@")
+        made.add_row(
+            cell(spec.source_id),
+            cell(spec.importance),
+            cell(spec.complexity),
+            cell(_seconds(spec.cadence_s)),
+            cell(each.waiting),
+            cell(timestamp),
+            _statuses(each.newest_states),
+        )
+    yield made
+
+
+def _seconds(seconds: int | None) -> str:
+    if seconds is None:
+        return ""
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds % size == 0:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def batches(found: Sequence[BatchOverview]) -> Iterator[RenderableType]:
+    """One row per batch."""
+    if not found:
+        yield "no batches yet"
+        return
+    numbers = ("entities", "relationships")
+    made = table("batches", "batch", "mode", *numbers, "published", numbers=numbers)
+    for each in found:
+        manifest = each.record.manifest
+        made.add_row(
+            cell(manifest.batch_id),
+            cell(manifest.mode),
+            cell(manifest.entities.rows),
+            cell(manifest.relationships.rows),
+            _statuses(each.states),
+        )
+    yield made
+
+
+def batch(found: BatchDetails) -> Iterator[RenderableType]:
+    """One batch: facts, scopes that are not complete, and each target's ledger and exceptions."""
+    record, manifest = found.record, found.record.manifest
+    yield _facts(
+        ("batch", manifest.batch_id),
+        ("mode", manifest.mode),
+        ("tenant", manifest.tenant_id),
+        ("landed at", manifest.processing_timestamp),
+        ("admitted at", record.admitted_at),
+        ("folder", record.s3_path),
+        ("entities", manifest.entities.rows),
+        ("relationships", manifest.relationships.rows),
+        ("scopes", _scopes_in_words(manifest)),
+    )
+    open_scopes = [s for s in manifest.scopes if s.completeness is not Completeness.COMPLETE]
+    if open_scopes:
+        made = table("scopes whose absences delete nothing", "type", "under", "is", "reason")
+        for scope in open_scopes:
+            made.add_row(
+                *map(cell, (scope.type_name, scope.key_prefix, scope.completeness, scope.reason))
+            )
+        yield made
+    for target in found.targets:
+        yield from _target(target)
+
+
+def _scopes_in_words(manifest: Manifest) -> str:
+    counted = Counter(scope.completeness for scope in manifest.scopes)
+    return ", ".join(f"{n} {completeness}" for completeness, n in counted.most_common()) or "none"
+
+
+def _target(found: TargetDetails) -> Iterator[RenderableType]:
+    yield ""
+    yield from _state(found.state)
+    if found.ledger:
+        yield _ledger(found.ledger)
+    if found.exceptions:
+        yield _exceptions(found.exceptions, found.state.exceptions)
+
+
+_LEDGER_COLUMNS = (
+    ("extracted", "extracted"),
+    ("filtered", "filtered"),
+    ("inferred", "inferred_deletes"),
+    ("created", "created"),
+    ("updated", "updated"),
+    ("deleted", "deleted"),
+    ("same", "unchanged"),
+    ("held", "held"),
+    ("blocked", "blocked"),
+    ("dead", "dead_lettered"),
+)
+
+
+def _ledger(rows: Sequence[LedgerRow]) -> Table:
+    names = [name for name, _ in _LEDGER_COLUMNS]
+    made = Table(title=cell("ledger", "bold"), title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+    made.add_column("type ", overflow="fold")
+    for name in names:
+        made.add_column(f" {name}", justify="right", no_wrap=True)
+    for row in rows:
+        numbers = [cell(getattr(row, field) or "") for _, field in _LEDGER_COLUMNS]
+        made.add_row(cell(row.type_name, "" if row.balanced else "bold red"), *numbers)
+    return made
+
+
+def _exceptions(found: Sequence[OperationException], in_all: int) -> Table:
+    title = f"planned and not applied: {len(found):,} of {in_all:,}"
+    made = table(title, "outcome", "operation", "why")
+    for each in found:
+        ends = each.key if each.to_key is None else f"{each.key} -> {each.to_key}"
+        operation = f"{each.action} {each.type_name} {ends}"
+        made.add_row(cell(each.outcome), cell(operation), cell(each.message))
+    return made
+
+
+def states(found: Sequence[PublishState], *, whole: bool) -> Iterator[RenderableType]:
+    """One row per publish state, or every field of each with ``whole``."""
+    if whole:
+        for each in found:
+            yield from _state(each)
+        return
+    if not found:
+        yield "no publish states yet"
+        return
+    numbers = ("created", "updated", "deleted", "except.", "ms")
+    made = table("publish states", "batch", "target", "status", *numbers, numbers=numbers)
+    for each in found:
+        m = each.metrics
+        made.add_row(
+            cell(each.batch_id),
+            cell(each.target_id),
+            _status(each.status),
+            cell(m.entities_created + m.relationships_created),
+            cell(m.entities_updated + m.relationships_updated),
+            cell(m.entities_deleted + m.relationships_deleted),
+            cell(each.exceptions),
+            cell(m.execution_time_ms),
+        )
+    yield made
+
+
+def _state(state: PublishState) -> Iterator[RenderableType]:
+    metrics, failure = state.metrics, state.failure_details
+    yield _facts(
+        ("batch", state.batch_id),
+        ("target", state.target_id),
+        ("status", _status(state.status)),
+        ("queued at", state.enqueued_at),
+        ("due again at", state.retry_due_at),
+        ("boost", state.priority_boost or None),
+        ("republish", "yes" if state.republish else None),
+        ("began", state.publish_start_timestamp),
+        ("ended", state.publish_end_timestamp),
+        ("entities", _did(metrics, "entities") if _settled(state) else None),
+        ("relationships", _did(metrics, "relationships") if _settled(state) else None),
+        ("not applied", state.exceptions or None),
+        ("executing took", f"{metrics.execution_time_ms:,} ms" if _settled(state) else None),
+        ("plan", state.execution_plan_path),
+        ("plan digest", state.plan_digest),
+        ("snapshot", state.state_snapshot_path),
+        ("run", state.workflow_run_id),
+        ("failed with", failure and failure.error_code),
+        ("in step", failure and failure.failed_operation),
+        ("retries", failure and failure.retry_count),
+        ("because", failure and cell(failure.error_message, "red")),
+    )
+
+
+def _settled(state: PublishState) -> bool:
+    return state.status is PublishStatus.COMPLETE
+
+
+def _did(metrics: object, kind: str) -> str:
+    done = ("created", "updated", "deleted")
+    return ", ".join(f"{getattr(metrics, f'{kind}_{each}'):,} {each}" for each in done)
+
+
+def dead_letters(found: Sequence[DeadLetter]) -> Iterator[RenderableType]:
+    """One row per dead letter."""
+    if not found:
+        yield "no dead letters"
+        return
+    made = table("dead letters", "recorded", "subject", "code", "what is wrong")
+    for each in found:
+        made.add_row(*map(cell, (each.recorded_at, each.subject, each.code, each.message)))
+    yield made
+
+
+# The queue --------------------------------------------------------------------------------------------------
+
+
+def queue(found: Sequence[QueuePlace]) -> Iterator[RenderableType]:
+    """One row per waiting batch."""
+    if not found:
+        yield "nothing waits to be published"
+        return
+    made = table("queue", "#", "batch", "target", "points", "waits for", numbers=("#", "points"))
+    for each in found:
+        made.add_row(
+            cell(each.place),
+            cell(each.state.batch_id),
+            cell(each.state.target_id),
+            cell(f"{each.score.total:.2f}"),
+            cell(each.waits_for),
+        )
+    yield made
+
+
+def queue_explained(found: Sequence[QueuePlace], policy: QueuePolicy) -> Iterator[RenderableType]:
+    """One row per waiting batch, with the parts of its score."""
+    if not found:
+        yield from queue(found)
+        return
+    numbers = ("#", "age", "importance", "complexity", "boost", "points")
+    made = table("queue", "#", "batch", *numbers[1:], numbers=numbers)
+    for each in found:
+        waits = f"\nwaits for {each.waits_for}" if each.waits_for else ""
+        parts = (each.score.age, each.score.importance, each.score.complexity, each.score.boost)
+        made.add_row(
+            cell(each.place),
+            Text.assemble(
+                cell(f"{each.state.batch_id} -> {each.state.target_id}"), cell(waits, "dim")
+            ),
+            *(cell(f"{part:+.2f}") for part in parts),
+            cell(f"{each.score.total:.2f}"),
+        )
+    yield made
+    yield (
+        f"points = {policy.age_weight:g} for each {policy.age_unit_s:g} s waited "
+        f"+ {policy.importance_weight:g} x importance - {policy.complexity_weight:g} x complexity "
+        f"+ {policy.boost_weight:g} x boost;\nwithin a source and target always the oldest first"
+    )
+
+
+# Plans ------------------------------------------------------------------------------------------------------
+
+
+def plan(found: PlanOverview) -> Iterator[RenderableType]:
+    """One plan: facts, guards, counts, and the first operations."""
+    document = found.document
+    yield _facts(
+        ("batch", document.batch_id),
+        ("target", document.target_id),
+        ("against", _snapshot(document)),
+        ("plan", found.path),
+        ("digest", found.digest),
+        ("operations", document.operations),
+        ("waves", len({wave.wave for wave in document.waves})),
+    )
+    guards = table("guards", "guard", "verdict", "says")
+    for guard in document.guards:
+        verdict = cell("passed", "green") if guard.passed else cell("held", "bold yellow")
+        guards.add_row(cell(guard.guard), verdict, cell(guard.message))
+    yield guards
+    if found.counts:
+        yield _counts(found.counts)
+    if found.operations:
+        title = f"operations: the first {len(found.operations):,} of {document.operations:,}"
+        yield _operations(title, found.operations)
+
+
+def _snapshot(document: PlanDocument) -> str:
+    if not document.snapshot_version:
+        return "nothing: its first batch at this target"
+    return f"snapshot {document.snapshot_version} ({document.snapshot_digest})"
+
+
+_COUNT_COLUMNS = ("create", "update", "delete", "refused", "held", "blocked")
+
+
+def _counts(counts: Sequence[OperationCount]) -> Table:
+    made = table("by type", "kind", "type", *_COUNT_COLUMNS, numbers=_COUNT_COLUMNS)
+    by_type: dict[tuple[str, str], Counter[str]] = {}
+    for each in counts:
+        column = each.action if each.verdict == "planned" else each.verdict
+        by_type.setdefault((each.kind, each.type_name), Counter())[column] += each.operations
+    for (kind, type_name), counted in sorted(by_type.items()):
+        numbers = (cell(counted[name] or "") for name in _COUNT_COLUMNS)
+        made.add_row(cell(kind), cell(type_name), *numbers)
+    return made
+
+
+_ACTION_STYLES = {"create": "green", "update": "yellow", "delete": "red"}
+
+
+def _operations(title: str, operations: Sequence[PlannedOperation]) -> Table:
+    made = table(title, "wave", "operation", "of", "what changes", numbers=("wave",))
+    for each in operations:
+        ends = each.key if each.to_key is None else f"{each.key} -> {each.to_key}"
+        note = ", ".join(each.changed)
+        if each.reason is not None:
+            note = f"{each.verdict}: {each.reason}"
+        made.add_row(
+            cell(each.wave),
+            cell(f"{each.action} {each.type_name}", _ACTION_STYLES.get(each.action, "")),
+            cell(ends),
+            cell(note),
+        )
+    return made
+
+
+def explanations(found: Sequence[EntityExplanation]) -> Iterator[RenderableType]:
+    """One explanation after the other."""
+    for each in found:
+        yield from _explanation(each)
+
+
+def _explanation(found: EntityExplanation) -> Iterator[RenderableType]:
+    exception = found.exception
+    told = exception and f"{exception.outcome} ({exception.code}): {exception.message}"
+    yield _facts(
+        (found.entity_type, cell(found.entity_key, "bold")),
+        ("batch", found.batch_id),
+        ("target", found.target_id),
+        ("scope", found.completeness),
+        ("why", found.why),
+        ("operation", found.operation and found.operation.operation_id),
+        ("not applied", told),
+    )
+    if found.changes:
+        made = table("what changed", "attribute", "how", "from", "to")
+        for change in found.changes:
+            before = "" if change.change == "added" else _shown(change.before)
+            after = "" if change.change == "removed" else _shown(change.after)
+            made.add_row(
+                cell(change.path), cell(change.change), cell(before, "red"), cell(after, "green")
+            )
+        yield made
+    elif (found.before is None) != (found.after is None):
+        yield _attributes(found)
+    if found.relationships:
+        title = f"its relationships: {len(found.relationships):,} of {found.relationship_operations:,} operations"
+        yield _operations(title, found.relationships)
+
+
+def _attributes(found: EntityExplanation) -> Table:
+    said = found.after if found.after is not None else found.before
+    title = "attributes in the batch" if found.after is not None else "attributes that are known"
+    made = table(title, "attribute", "value")
+    for name, value in sorted((said or {}).items()):
+        made.add_row(cell(name), cell(_shown(value)))
+    return made
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return json.dumps(plain(value), ensure_ascii=False)
