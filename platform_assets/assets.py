@@ -58,7 +58,7 @@ def _extract(definition: SourceDefinition) -> dg.AssetsDefinition:
 
         batch = batch_of(context.partition_key)
         _, timestamp = ids.split_batch_id(batch)
-        report = extract_source(platform.open(), definition, timestamp, run_id=context.run_id)
+        report = extract_source(platform.open(), definition, timestamp, run_id=context.run.run_id)
         return dg.MaterializeResult(metadata=extract_metadata(report))
 
     return extract
@@ -81,7 +81,7 @@ def _batch(definition: SourceDefinition) -> dg.AssetsDefinition:
         from penstock.use_cases.land_batch import land_batch
 
         _, timestamp = ids.split_batch_id(batch_of(context.partition_key))
-        report = land_batch(platform.open(), definition, timestamp, run_id=context.run_id)
+        report = land_batch(platform.open(), definition, timestamp, run_id=context.run.run_id)
         return dg.MaterializeResult(
             metadata=batch_metadata(report), check_results=[scopes_result(report.manifest)]
         )
@@ -105,13 +105,15 @@ def _published(spec: SourceSpec) -> dg.AssetsDefinition:
             freshness_policy=_freshness(spec),
             **_common(spec),
         )
-        def published(context: dg.AssetExecutionContext, platform: PlatformResource) -> None:
+        def published(
+            context: dg.AssetExecutionContext, platform: PlatformResource
+        ) -> Iterator[Any]:
             from penstock.use_cases.publish_batch import publish_batch
 
             failed = []
             for key in context.partition_keys:
                 for report in publish_batch(
-                    platform.open(), batch_of(key), context.run_id, run_id=context.run_id
+                    platform.open(), batch_of(key), context.run.run_id, run_id=context.run.run_id
                 ):
                     for event in published_events(report):
                         context.log_event(event)
@@ -121,6 +123,8 @@ def _published(spec: SourceSpec) -> dg.AssetsDefinition:
                         )
             if failed:
                 raise dg.Failure(description="; ".join(failed)[:4000])
+            # What was published is logged above, per partition; Dagster's own output would repeat it without counts.
+            yield from ()
 
     return published
 

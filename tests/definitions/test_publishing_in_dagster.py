@@ -54,8 +54,10 @@ def resources() -> dict[str, PlatformResource]:
 
 
 def tick(instance: dg.DagsterInstance, cursor: str | None = None) -> dg.SensorResult:
-    context = dg.build_sensor_context(instance=instance, cursor=cursor, resources=resources())
-    answer = s3_batches(context)
+    with dg.build_sensor_context(
+        instance=instance, cursor=cursor, resources=resources()
+    ) as context:
+        answer = s3_batches(context)
     assert isinstance(answer, dg.SensorResult)
     return answer
 
