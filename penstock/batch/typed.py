@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -212,7 +213,7 @@ def _maps(values: pa.Array, depth: int) -> pa.Array:
     keys = _python(values.keys.slice(first, stop - first))
     items = _python(value_texts(values.items.slice(first, stop - first), depth + 1))
     texts = []
-    for a, b in zip(offsets[:-1], offsets[1:], strict=True):
+    for a, b in pairwise(offsets):
         texts.append(_map_text(keys[a - first : b - first], items[a - first : b - first]))
     return pa.array(texts, TEXT)
 

@@ -108,6 +108,13 @@ def _check_metadata(file: pq.ParquetFile, where: str, kind: Kind, part: DataFile
                 f"{where} has no column {name}; its columns are {names}: the contract is "
                 "docs/reference/batch_layout.md"
             )
+    for name in [name for name in SCHEMAS[kind].names if name in names]:
+        found = file.schema_arrow.field(name).type
+        if not _fits(found, SCHEMAS[kind].field(name).type):
+            raise BadFile(
+                f"{where}: column {name} is {found}, not {SCHEMAS[kind].field(name).type}: cast it and land the "
+                "batch again, under a new timestamp"
+            )
     if metadata.num_rows != part.rows:
         raise BadFile(
             f"{where} holds {metadata.num_rows:,} rows and the manifest says {part.rows:,}: correct the manifest's "
@@ -115,6 +122,15 @@ def _check_metadata(file: pq.ParquetFile, where: str, kind: Kind, part: DataFile
         )
     for group in range(metadata.num_row_groups):
         _check_group(metadata.row_group(group), group, where)
+
+
+def _fits(found: pa.DataType, wanted: pa.DataType) -> bool:
+    if pa.types.is_dictionary(found):
+        found = found.value_type
+    if pa.types.is_null(found) or found == wanted:
+        return True
+    is_text = pa.types.is_large_string(found) or pa.types.is_string_view(found)
+    return is_text and pa.types.is_string(wanted)
 
 
 def _check_group(group: pq.RowGroupMetaData, n: int, where: str) -> None:
