@@ -292,7 +292,9 @@ def _show(answer: Any, as_json: bool, renderables: Callable[[], Iterable[Rendera
     from control_plane.tables import console
 
     out = console()
-    for each in renderables():
+    for number, each in enumerate(renderables()):
+        if number:
+            out.print()
         out.print(each, soft_wrap=isinstance(each, str), markup=False, highlight=False)
 
 

@@ -21,6 +21,7 @@ from rich.text import Text
 from control_plane.answers import plain
 from penstock.batch.manifest import Manifest
 from penstock.batch.scope import Completeness
+from penstock.identity.ids import split_batch_id
 from penstock.plan.document import PlanDocument
 from penstock.plan.ledger import LedgerRow
 from penstock.ports.control import DeadLetter, OperationException
@@ -39,6 +40,7 @@ from penstock.use_cases.queries import (
 
 PLAIN_WIDTH = 100
 """Columns, where the output is not a terminal."""
+_WIDEST_TITLE = 60
 
 _STYLES = {
     PublishStatus.COMPLETE: "green",
@@ -78,7 +80,12 @@ def cell(value: object, style: str = "") -> Text:
 def table(title: str, *columns: str, numbers: Iterable[str] = ()) -> Table:
     """Return an empty table; the columns in ``numbers`` are set to the right and never broken."""
     made = Table(
-        title=cell(title, "bold"), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1)
+        title=cell(title, "bold"),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+        min_width=min(len(title), _WIDEST_TITLE),
     )
     right = set(numbers)
     for name in columns:
@@ -117,17 +124,17 @@ def sources(found: Sequence[SourceOverview]) -> Iterator[RenderableType]:
         yield "no sources are recorded yet: the first run of the code location records them"
         return
     numbers = ("importance", "complexity", "every", "waiting")
-    made = table("sources", "source", *numbers, "newest batch", "published", numbers=numbers)
+    made = table("sources", "source", *numbers, "newest (UTC)", "published", numbers=numbers)
     for each in found:
         spec = each.spec
-        _, _, timestamp = (each.newest_batch or "").partition("@")
+        newest = split_batch_id(each.newest_batch)[1] if each.newest_batch else None
         made.add_row(
             cell(spec.source_id),
             cell(spec.importance),
             cell(spec.complexity),
             cell(_seconds(spec.cadence_s)),
             cell(each.waiting),
-            cell(timestamp),
+            cell(f"{newest:%Y-%m-%d %H:%M:%S}" if newest else None),
             _statuses(each.newest_states),
         )
     yield made
@@ -193,7 +200,6 @@ def _scopes_in_words(manifest: Manifest) -> str:
 
 
 def _target(found: TargetDetails) -> Iterator[RenderableType]:
-    yield ""
     yield from _state(found.state)
     if found.ledger:
         yield _ledger(found.ledger)
@@ -217,10 +223,7 @@ _LEDGER_COLUMNS = (
 
 def _ledger(rows: Sequence[LedgerRow]) -> Table:
     names = [name for name, _ in _LEDGER_COLUMNS]
-    made = Table(title=cell("ledger", "bold"), title_justify="left", box=box.SIMPLE_HEAD, padding=0)
-    made.add_column("type ", overflow="fold")
-    for name in names:
-        made.add_column(f" {name}", justify="right", no_wrap=True)
+    made = table("ledger", "type", *names, numbers=names)
     for row in rows:
         numbers = [cell(getattr(row, field) or "") for _, field in _LEDGER_COLUMNS]
         made.add_row(cell(row.type_name, "" if row.balanced else "bold red"), *numbers)
@@ -246,19 +249,17 @@ def states(found: Sequence[PublishState], *, whole: bool) -> Iterator[Renderable
     if not found:
         yield "no publish states yet"
         return
-    numbers = ("created", "updated", "deleted", "except.", "ms")
-    made = table("publish states", "batch", "target", "status", *numbers, numbers=numbers)
+    numbers = ("created", "updated", "deleted", "not applied")
+    made = table("publish states", "batch", "published", *numbers, numbers=numbers)
     for each in found:
         m = each.metrics
         made.add_row(
             cell(each.batch_id),
-            cell(each.target_id),
-            _status(each.status),
+            _statuses([each]),
             cell(m.entities_created + m.relationships_created),
             cell(m.entities_updated + m.relationships_updated),
             cell(m.entities_deleted + m.relationships_deleted),
             cell(each.exceptions),
-            cell(m.execution_time_ms),
         )
     yield made
 
@@ -300,13 +301,14 @@ def _did(metrics: object, kind: str) -> str:
 
 
 def dead_letters(found: Sequence[DeadLetter]) -> Iterator[RenderableType]:
-    """One row per dead letter."""
+    """One row per dead letter: its code and time stand below its subject."""
     if not found:
         yield "no dead letters"
         return
-    made = table("dead letters", "recorded", "subject", "code", "what is wrong")
+    made = table("dead letters", "subject", "what is wrong")
     for each in found:
-        made.add_row(*map(cell, (each.recorded_at, each.subject, each.code, each.message)))
+        subject = Text("\n").join(map(cell, (each.subject, each.code, each.recorded_at)))
+        made.add_row(subject, cell(each.message))
     yield made
 
 
