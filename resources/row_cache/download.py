@@ -129,8 +129,9 @@ def _fits(found: pa.DataType, wanted: pa.DataType) -> bool:
         found = found.value_type
     if pa.types.is_null(found) or found == wanted:
         return True
-    is_text = pa.types.is_large_string(found) or pa.types.is_string_view(found)
-    return is_text and pa.types.is_string(wanted)
+    is_text: bool = pa.types.is_large_string(found) or pa.types.is_string_view(found)
+    wants_text: bool = pa.types.is_string(wanted)
+    return is_text and wants_text
 
 
 def _check_group(group: pq.RowGroupMetaData, n: int, where: str) -> None:

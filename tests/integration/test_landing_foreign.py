@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from io import BytesIO
@@ -52,7 +53,7 @@ def land(local_store: LocalObjectStore) -> Callable[..., Manifest]:
         local_store.put(FOLDER + PART, data)
         part = {"path": PART, "rows": len(table), "size_bytes": len(data), "sha256": _sha256(data)}
         types = table["entity_type"].to_pylist() if "entity_type" in table.column_names else []
-        counts = {str(name): types.count(name) for name in types} or {"table": len(table)}
+        counts = dict(Counter(map(str, types))) or {"table": len(table)}
         manifest = {
             "source_id": "shop",
             "source_timestamp": "2026-01-01T00:00:00Z",
