@@ -10,6 +10,10 @@ import pyarrow.compute as pc
 from penstock.ports.target import OperationFailure, Outcome, Rejected
 
 
+class Moved(Exception):
+    """A row is no longer what it was a moment ago: someone else writes to this table."""
+
+
 def unstorable(operations: pa.Table) -> Rejected | None:
     """Refuse text with a NUL character everywhere alike: PostgreSQL cannot keep it, SQLite would.
 

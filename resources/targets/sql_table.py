@@ -48,9 +48,9 @@ from penstock.ports.target import (
 from resources.control_db.tables import UtcTimestamp
 from resources.targets.column_values import Refused
 from resources.targets.outcomes import TargetTablesWrong, outcome_of
-from resources.targets.preconditions import unstorable
+from resources.targets.preconditions import Moved, unstorable
 from resources.targets.table_mapping import MappedTable, TableMapping, generic_table, mapped_tables
-from resources.targets.table_rows import Changes, Held, Moved, TypeRows
+from resources.targets.table_rows import Changes, Held, TypeRows
 
 BUSY_TIMEOUT_S = 30
 _KEYS_AT_ONCE = 500

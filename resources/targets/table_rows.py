@@ -13,7 +13,7 @@ from penstock.identity.ids import SourceId
 from penstock.plan.operations import Action
 from penstock.ports.target import OperationFailure
 from resources.targets.column_values import Refused, column_value
-from resources.targets.preconditions import conflict
+from resources.targets.preconditions import Moved, conflict
 from resources.targets.table_mapping import DIGEST, OPERATION, SOURCE, TYPE_NAME, MappedTable
 
 _KEYS_AT_ONCE = 500
@@ -24,10 +24,6 @@ _ROW_VALUES = ("postgresql", "sqlite", "mysql", "mariadb")
 Key = tuple[str, ...]
 Row = Mapping[str, Any]
 """One operation, or what names one: ``type_name, key, to_key``."""
-
-
-class Moved(Exception):
-    """A row is no longer what it was a moment ago: someone else writes to this table."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

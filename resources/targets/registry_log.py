@@ -1,0 +1,243 @@
+"""The registry's statements: events into the log, from there into a projection, and what a projection holds.
+
+Events are loaded straight into the log, by binary COPY on PostgreSQL, and the projection is changed from the stretch of
+the log that they take; so each row travels to the server once. Table and column names are this package's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlalchemy import Connection, text
+
+from penstock.batch.rows import Kind
+from penstock.identity.ids import SourceId
+from penstock.plan.operations import Action
+from penstock.ports.target import ApplyContext
+from resources.targets.binary_copy import binary_copy
+
+_SHARED = (
+    "source_id",
+    "tenant_id",
+    "kind",
+    "batch_id",
+    "plan_digest",
+    "fencing_token",
+    "recorded_at",
+)
+_OWN = (
+    "operation_id",
+    "type_name",
+    "key",
+    "to_key",
+    "action",
+    "attributes",
+    "before_digest",
+    "after_digest",
+)
+_WANTED = ("n", "operation_id", "type_name", "key", "to_key")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stretch:
+    """Positions in the log that a load took: after ``after`` and up to ``last``."""
+
+    after: int
+    last: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Projection:
+    """What is now, of one kind, as the log has made it."""
+
+    kind: Kind
+    source: SourceId
+    postgres: bool
+
+    @property
+    def table(self) -> str:
+        """Its table."""
+        return "registry_entity" if self.kind is Kind.ENTITY else "registry_relationship"
+
+    @property
+    def _ends(self) -> str:
+        return "key, " if self.kind is Kind.ENTITY else "key, to_key, "
+
+    def _same_key(self, other: str) -> str:
+        ends = "" if self.kind is Kind.ENTITY else f" AND p.to_key = {other}.to_key"
+        return f"p.source_id = :source AND p.type_name = {other}.type_name AND p.key = {other}.key{ends}"
+
+    # Writing ------------------------------------------------------------------------------------------------
+
+    def append(self, connection: Connection, rows: pa.Table, context: ApplyContext) -> Stretch:
+        """Append an event per operation; an operation id that is in the log is a unique violation."""
+        shared = (
+            context.source_id,
+            context.tenant_id,
+            str(self.kind),
+            context.batch_id,
+            context.plan_digest,
+            context.fencing_token,
+            self._moment(context.now),
+        )
+        load = _load_postgres if self.postgres else _load_sqlite
+        return load(connection, rows, shared)
+
+    def _moment(self, moment: datetime) -> Any:
+        # SQLite keeps moments as SQLAlchemy writes them: naive text in UTC.
+        if self.postgres:
+            return moment
+        return moment.replace(tzinfo=None).isoformat(" ", "microseconds")
+
+    def change(
+        self, connection: Connection, stretch: Stretch, rows: pa.Table, context: ApplyContext
+    ) -> bool:
+        """Do what a stretch of the log says; say whether every update and delete found what it expected.
+
+        A create of what is there is a unique violation.
+        """
+        values = {
+            "source": context.source_id,
+            "tenant": context.tenant_id,
+            "kind": str(self.kind),
+            "plan": context.plan_digest,
+            "now": self._moment(context.now),
+            "after": stretch.after,
+            "last": stretch.last,
+        }
+        counts = {c["values"]: c["counts"] for c in pc.value_counts(rows["action"]).to_pylist()}
+        statements = {
+            Action.CREATE: self._create,
+            Action.UPDATE: self._update,
+            Action.DELETE: self._delete,
+        }
+        return all(
+            connection.execute(text(statements[Action(name)]()), values).rowcount == count
+            for name, count in counts.items()
+        )
+
+    def _events(self, action: Action) -> str:
+        # Other lanes write to the log at the same time; of this source and plan there is but one at once.
+        return (
+            "e.position > :after AND e.position <= :last AND e.source_id = :source "
+            f"AND e.plan_digest = :plan AND e.kind = :kind AND e.action = '{action}'"
+        )
+
+    def _create(self) -> str:
+        return (
+            f"INSERT INTO {self.table} "
+            f"(source_id, type_name, {self._ends}tenant_id, attributes, digest, operation_id, updated_at) "
+            f"SELECT source_id, type_name, {self._ends}tenant_id, attributes, after_digest, operation_id, "
+            f"recorded_at FROM registry_event AS e WHERE {self._events(Action.CREATE)}"
+        )
+
+    def _update(self) -> str:
+        return (
+            f"UPDATE {self.table} AS p SET attributes = e.attributes, digest = e.after_digest, "
+            "operation_id = e.operation_id, tenant_id = :tenant, updated_at = :now "
+            f"FROM registry_event AS e WHERE {self._events(Action.UPDATE)} AND {self._same_key('e')} "
+            "AND p.digest = e.before_digest"
+        )
+
+    def _delete(self) -> str:
+        gone = f"{self._events(Action.DELETE)} AND {self._same_key('e')} AND p.digest = e.before_digest"
+        if self.postgres:
+            return f"DELETE FROM {self.table} AS p USING registry_event AS e WHERE {gone}"
+        return (
+            f"DELETE FROM {self.table} WHERE rowid IN "
+            f"(SELECT p.rowid FROM registry_event AS e CROSS JOIN {self.table} AS p WHERE {gone})"
+        )
+
+    # Reading ------------------------------------------------------------------------------------------------
+
+    def want(self, connection: Connection, rows: pa.Table) -> None:
+        """Name operations or keys to ask about, in place of those asked about before."""
+        columns = [pa.array(range(len(rows)), pa.int64()), *(rows[name] for name in _WANTED[1:])]
+        if self.postgres:
+            _want_postgres(connection, columns)
+        else:
+            _want_sqlite(connection, columns)
+
+    def receipts(self, connection: Connection) -> set[bytes]:
+        """Return those of the wanted operation ids that are in the log."""
+        query = text(
+            "SELECT e.operation_id FROM registry_wanted AS w "
+            "JOIN registry_event AS e ON e.operation_id = w.operation_id"
+        )
+        return {bytes(row[0]) for row in connection.execute(query)}
+
+    def digests(self, connection: Connection) -> list[bytes | None]:
+        """Return the digest of every wanted key, in order, None where absent."""
+        return [digest for digest, _ in self.held(connection, "NULL")]
+
+    def held(
+        self, connection: Connection, attributes: str = "p.attributes"
+    ) -> list[tuple[bytes | None, str | None]]:
+        """Return digest and attributes of every wanted key, in order, None where absent."""
+        query = text(
+            f"SELECT p.digest, {attributes} FROM registry_wanted AS w LEFT JOIN {self.table} AS p "
+            f"ON {self._same_key('w')} ORDER BY w.n"
+        )
+        found = connection.execute(query, {"source": self.source})
+        return [(None if row[0] is None else bytes(row[0]), row[1]) for row in found]
+
+
+def _load_postgres(connection: Connection, rows: pa.Table, shared: Sequence[Any]) -> Stretch:
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    sequence = "pg_get_serial_sequence('registry_event', 'position')"
+    with driver.cursor() as cursor:
+        (after,) = cursor.execute(f"SELECT nextval({sequence})").fetchone()
+        names = ", ".join((*_SHARED, *_OWN))
+        with cursor.copy(f"COPY registry_event ({names}) FROM STDIN (FORMAT BINARY)") as copy:
+            for piece in binary_copy([*shared, *(rows[name] for name in _OWN)]):
+                copy.write(piece)
+        (last,) = cursor.execute(f"SELECT currval({sequence})").fetchone()
+    return Stretch(after=after, last=last)
+
+
+def _load_sqlite(connection: Connection, rows: pa.Table, shared: Sequence[Any]) -> Stretch:
+    after = connection.scalar(text("SELECT max(position) FROM registry_event")) or 0
+    values = ", ".join(["?"] * (len(_SHARED) + len(_OWN)))
+    columns = [[value] * len(rows) for value in shared]
+    columns += [rows[name].to_pylist() for name in _OWN]
+    connection.exec_driver_sql(
+        f"INSERT INTO registry_event ({', '.join((*_SHARED, *_OWN))}) VALUES ({values})",
+        list(zip(*columns, strict=True)),
+    )
+    last = connection.scalar(text("SELECT max(position) FROM registry_event")) or 0
+    return Stretch(after=after, last=last)
+
+
+_WANTED_COLUMNS = "n bigint, operation_id {bytes}, type_name text, key text, to_key text"
+
+
+def _want_postgres(connection: Connection, columns: Sequence[pa.Array]) -> None:
+    connection.exec_driver_sql(
+        f"CREATE TEMP TABLE IF NOT EXISTS registry_wanted ({_WANTED_COLUMNS.format(bytes='bytea')}) "
+        "ON COMMIT DELETE ROWS"
+    )
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    with driver.cursor() as cursor:
+        cursor.execute("TRUNCATE registry_wanted")
+        with cursor.copy(
+            f"COPY registry_wanted ({', '.join(_WANTED)}) FROM STDIN (FORMAT BINARY)"
+        ) as copy:
+            for piece in binary_copy(columns):
+                copy.write(piece)
+
+
+def _want_sqlite(connection: Connection, columns: Sequence[pa.Array]) -> None:
+    connection.exec_driver_sql(
+        f"CREATE TEMP TABLE IF NOT EXISTS registry_wanted ({_WANTED_COLUMNS.format(bytes='blob')})"
+    )
+    connection.exec_driver_sql("DELETE FROM registry_wanted")
+    rows = list(zip(*(column.to_pylist() for column in columns), strict=True))
+    if rows:
+        connection.exec_driver_sql("INSERT INTO registry_wanted VALUES (?, ?, ?, ?, ?)", rows)
