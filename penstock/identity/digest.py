@@ -87,9 +87,7 @@ def _hash_frames(frames: pa.Array) -> npt.NDArray[np.uint8]:
     data = memoryview(frames.buffers()[2])
     sha256 = hashlib.sha256
     ends = offsets.tolist()
-    joined = b"".join(
-        [sha256(data[a:b]).digest() for a, b in pairwise(ends)]
-    )
+    joined = b"".join([sha256(data[a:b]).digest() for a, b in pairwise(ends)])
     return np.frombuffer(joined, np.uint8).reshape(-1, 32)[:, :DIGEST_BYTES].copy()
 
 
