@@ -273,7 +273,12 @@ def _source_id(text: str) -> SourceId:
 
 def _show(console: Console, platform: Platform, shown: Round) -> None:
     table = Table(
-        title=f"{shown.title} ({shown.seconds:.0f} s)", title_justify="left", box=SIMPLE_HEAD
+        title=f"{shown.title} ({shown.seconds:.0f} s)",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1),
+        pad_edge=False,
+        collapse_padding=True,
     )
     table.add_column("source", no_wrap=True)
     for heading in ("planned", "created", "updated", "deleted", "same", "left out"):
@@ -282,6 +287,7 @@ def _show(console: Console, platform: Platform, shown: Round) -> None:
     table.add_column("plan", no_wrap=True)
     for state in shown.states:
         table.add_row(*_cells(platform, state))
+    console.print()
     console.print(table)
 
 
@@ -315,14 +321,14 @@ def _check(rounds: Sequence[Round]) -> None:
 
 
 def _what_next(console: Console, own_url: str | None) -> None:
-    console.print("\nAll as planned. What to try next:", style="bold")
-    console.print(
-        "  make up                            run the stack, and open http://127.0.0.1:3000"
-    )
+    steps = {"make up": "run the stack; open http://127.0.0.1:3000"}
     if own_url is None:
-        console.print("  make demo DEMO_URL=postgresql://   catalog a database of your own")
-    console.print("  .venv/bin/penstock --help          ask the platform")
-    console.print("  docs/howto/add_a_source.md         add a source in code")
+        steps["make demo DEMO_URL=..."] = "catalog a database of your own (a SQLAlchemy URL)"
+    steps[".venv/bin/penstock --help"] = "ask the platform"
+    steps["docs/howto/add_a_source.md"] = "add a source in code"
+    console.print("\nAll as planned. What to try next:", style="bold")
+    for step, what in steps.items():
+        console.print(f"  {step:<28}{what}", highlight=False, markup=False)
 
 
 def _last_lines(home: Path) -> str:

@@ -33,13 +33,8 @@ def extract_key(spec: SourceSpec) -> dg.AssetKey:
     return dg.AssetKey([spec.source_id, "extract"])
 
 
-def _common(spec: SourceSpec) -> dict[str, Any]:
-    return {
-        "partitions_def": partitions_of(spec.source_id),
-        "group_name": spec.source_id,
-        "code_version": CODE_VERSION,
-        "tags": {"penstock/source": spec.source_id, "penstock/tenant": spec.tenant_id},
-    }
+def _tags(spec: SourceSpec) -> dict[str, str]:
+    return {"penstock/source": spec.source_id, "penstock/tenant": spec.tenant_id}
 
 
 def _extract(definition: SourceDefinition) -> dg.AssetsDefinition:
@@ -49,7 +44,10 @@ def _extract(definition: SourceDefinition) -> dg.AssetsDefinition:
         key=extract_key(spec),
         description=f"What {spec.source_id} held at a moment, as it was extracted. {spec.description}",
         kinds={"python", "arrow"},
-        **_common(spec),
+        partitions_def=partitions_of(spec.source_id),
+        group_name=spec.source_id,
+        code_version=CODE_VERSION,
+        tags=_tags(spec),
     )
     def extract(
         context: dg.AssetExecutionContext, platform: PlatformResource
@@ -73,7 +71,10 @@ def _batch(definition: SourceDefinition) -> dg.AssetsDefinition:
         description="The extract, transformed, hashed and indexed: an immutable batch in the object store.",
         kinds={"s3", "parquet"},
         check_specs=batch_check_specs(spec.source_id),
-        **_common(spec),
+        partitions_def=partitions_of(spec.source_id),
+        group_name=spec.source_id,
+        code_version=CODE_VERSION,
+        tags=_tags(spec),
     )
     def batch(
         context: dg.AssetExecutionContext, platform: PlatformResource
@@ -103,7 +104,10 @@ def _published(spec: SourceSpec) -> dg.AssetsDefinition:
             output_required=False,
             backfill_policy=policy,
             freshness_policy=_freshness(spec),
-            **_common(spec),
+            partitions_def=partitions_of(spec.source_id),
+            group_name=spec.source_id,
+            code_version=CODE_VERSION,
+            tags=_tags(spec),
         )
         def published(
             context: dg.AssetExecutionContext, platform: PlatformResource

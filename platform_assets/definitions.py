@@ -14,7 +14,7 @@ from penstock.batch.source import SourceDefinition
 from platform_assets.assets import source_assets
 from platform_assets.checks import published_checks
 from platform_assets.sources import declared_sources
-from resources.dagster_resources import PlatformResource, s3_from_settings
+from resources.dagster_resources import platform_resource
 from resources.settings import Settings
 from sensors.cadence import schedule_of
 from sensors.s3_batches import s3_batches
@@ -28,7 +28,7 @@ def definitions_of(sources: tuple[SourceDefinition, ...]) -> dg.Definitions:
         jobs=[publish, republish, collect],
         sensors=[s3_batches],
         schedules=[schedule_of(s.spec) for s in sources if s.spec.cadence_s is not None],
-        resources={"platform": PlatformResource(s3=s3_from_settings(Settings.from_env()))},
+        resources={"platform": platform_resource(Settings.from_env())},
         executor=dg.in_process_executor,
     )
 

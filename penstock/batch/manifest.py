@@ -22,7 +22,7 @@ from pydantic import (
 
 from penstock.batch.rows import Kind
 from penstock.batch.scope import Scope
-from penstock.errors import BadManifest
+from penstock.errors import BadManifest, InvalidIdentifier
 from penstock.identity import ids
 from penstock.identity.ids import BatchId, SourceId, TenantId
 
@@ -187,5 +187,5 @@ def batch_of_manifest_key(key: str) -> BatchId:
         raise BadManifest(f"{key} is not of the form batches/<source>/<timestamp>/{MANIFEST_NAME}")
     try:
         return ids.batch_id(ids.source_id(parts[1]), ids.timestamp_from_text(parts[2]))
-    except ids.InvalidIdentifier as error:
+    except InvalidIdentifier as error:
         raise BadManifest(f"{key} names no batch: {error}") from error
