@@ -75,17 +75,19 @@ def up(
 
 
 @app.command()
-def demo() -> None:
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="Keep its data, to look at it.")] = False,
+) -> None:
     """Publish real sources twice with a change in between, show it, and end."""
     from control_plane.demo import run_demo
 
-    raise typer.Exit(run_demo())
+    raise typer.Exit(run_demo(keep=keep))
 
 
 @app.command(help=f"Run one benchmark: {', '.join(BENCHES)}.")
 def bench(
     name: Annotated[str, typer.Argument(metavar="NAME")],
-    quick: Annotated[bool, typer.Option(help="Small sizes, some seconds.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes, some seconds.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run one benchmark, and show its figures against their peers and goals."""
