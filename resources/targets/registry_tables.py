@@ -19,6 +19,8 @@ from sqlalchemy import (
 
 from resources.control_db.tables import UtcTimestamp, metadata
 
+_KEY = Text().with_variant(Text(collation="C"), "postgresql")
+"""Compared byte by byte on both databases: an index over keys outlives a new release of a locale, and is faster."""
 _POSITION = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts rows in INTEGER alone
 
 registry_event = Table(
@@ -30,8 +32,8 @@ registry_event = Table(
     Column("tenant_id", String(63), nullable=False),
     Column("kind", String(16), nullable=False),
     Column("type_name", String(127), nullable=False),
-    Column("key", Text, nullable=False),
-    Column("to_key", Text),
+    Column("key", _KEY, nullable=False),
+    Column("to_key", _KEY),
     Column("action", String(16), nullable=False),
     Column("attributes", Text),
     Column("before_digest", LargeBinary),
@@ -48,7 +50,7 @@ registry_entity = Table(
     metadata,
     Column("source_id", String(63), primary_key=True),
     Column("type_name", String(127), primary_key=True),
-    Column("key", Text, primary_key=True),
+    Column("key", _KEY, primary_key=True),
     Column("tenant_id", String(63), nullable=False),
     Column("attributes", Text, nullable=False),
     Column("digest", LargeBinary, nullable=False),
@@ -61,8 +63,8 @@ registry_relationship = Table(
     metadata,
     Column("source_id", String(63), primary_key=True),
     Column("type_name", String(127), primary_key=True),
-    Column("key", Text, primary_key=True),
-    Column("to_key", Text, primary_key=True),
+    Column("key", _KEY, primary_key=True),
+    Column("to_key", _KEY, primary_key=True),
     Column("tenant_id", String(63), nullable=False),
     Column("attributes", Text, nullable=False),
     Column("digest", LargeBinary, nullable=False),

@@ -10,6 +10,8 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
+_KEY = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
 
 def upgrade() -> None:
     op.create_table(
@@ -25,8 +27,8 @@ def upgrade() -> None:
         sa.Column("tenant_id", sa.String(length=63), nullable=False),
         sa.Column("kind", sa.String(length=16), nullable=False),
         sa.Column("type_name", sa.String(length=127), nullable=False),
-        sa.Column("key", sa.Text(), nullable=False),
-        sa.Column("to_key", sa.Text(), nullable=True),
+        sa.Column("key", _KEY, nullable=False),
+        sa.Column("to_key", _KEY, nullable=True),
         sa.Column("action", sa.String(length=16), nullable=False),
         sa.Column("attributes", sa.Text(), nullable=True),
         sa.Column("before_digest", sa.LargeBinary(), nullable=True),
@@ -41,7 +43,7 @@ def upgrade() -> None:
         "ux_registry_event_operation_id", "registry_event", ["operation_id"], unique=True
     )
     _projection("registry_entity", [])
-    _projection("registry_relationship", [sa.Column("to_key", sa.Text(), nullable=False)])
+    _projection("registry_relationship", [sa.Column("to_key", _KEY, nullable=False)])
     op.create_index(
         "ix_registry_relationship_source_id_to_key",
         "registry_relationship",
@@ -61,7 +63,7 @@ def _projection(name: str, ends: list[sa.Column[str]]) -> None:
         name,
         sa.Column("source_id", sa.String(length=63), nullable=False),
         sa.Column("type_name", sa.String(length=127), nullable=False),
-        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("key", _KEY, nullable=False),
         *ends,
         sa.Column("tenant_id", sa.String(length=63), nullable=False),
         sa.Column("attributes", sa.Text(), nullable=False),
