@@ -54,19 +54,25 @@ class RowCache:
     def rows(self, manifest: Manifest, kind: Kind) -> CachedRows:
         """Return the rows of one kind, fetched and validated if they are not here."""
         name = self._entries.name(manifest, kind)
+        rows = self._held(name)
+        if rows is not None:
+            return rows
         with self._lock:
-            if (rows := self._open.get(name)) is not None:
-                self._open.move_to_end(name)
-                return rows
             building = self._building.setdefault(name, threading.Lock())
         with building:
-            rows = self._opened(name, manifest, kind)
-        with self._lock:
-            self._open[name] = rows
-            self._building.pop(name, None)
-            while len(self._open) > _OPEN_FILES:
-                self._open.popitem(last=False)
+            rows = self._held(name) or self._opened(name, manifest, kind)
+            with self._lock:
+                self._open[name] = rows
+                self._building.pop(name, None)
+                while len(self._open) > _OPEN_FILES:
+                    self._open.popitem(last=False)
         return rows
+
+    def _held(self, name: str) -> CachedRows | None:
+        with self._lock:
+            if name in self._open:
+                self._open.move_to_end(name)
+            return self._open.get(name)
 
     def _opened(self, name: str, manifest: Manifest, kind: Kind) -> CachedRows:
         where = f"index of {manifest.batch_id} {kind}"
