@@ -13,7 +13,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, Json, SecretStr, ValidationError
 
 from penstock.errors import PenstockError
+from penstock.plan.guards import GuardPolicy
 from penstock.publish.queue import QueuePolicy
+from penstock.publish.retry import RetryPolicy
 
 PREFIX = "PENSTOCK_"
 
@@ -63,6 +65,12 @@ class Settings(BaseModel):
     )
     queue_policy: Json[QueuePolicy] | QueuePolicy = Field(
         default_factory=QueuePolicy, description="Weights of the queue's score, as a JSON object."
+    )
+    guard_policy: Json[GuardPolicy] | GuardPolicy = Field(
+        default_factory=GuardPolicy, description="Limits of the guards, as a JSON object."
+    )
+    retry_policy: Json[RetryPolicy] | RetryPolicy = Field(
+        default_factory=RetryPolicy, description="Tries and delays of retries, as a JSON object."
     )
     sql_targets: Json[dict[str, SecretStr]] | dict[str, SecretStr] = Field(
         default_factory=dict,

@@ -32,7 +32,6 @@ def open_platform(settings: Settings, *, objects: ObjectStore | None = None) -> 
             region=settings.s3_region,
             path_style=settings.s3_path_style,
         )
-    policy = settings.queue_policy
     return Platform(
         objects=objects,
         control=control,
@@ -40,7 +39,9 @@ def open_platform(settings: Settings, *, objects: ObjectStore | None = None) -> 
         targets=_open_targets(settings, control),
         clock=SystemClock(),
         scratch=LocalScratch(settings.home / "scratch"),
-        queue_policy=policy,
+        queue_policy=settings.queue_policy,
+        guard_policy=settings.guard_policy,
+        retry_policy=settings.retry_policy,
         lease_s=settings.lease_s,
         chunk_operations=settings.chunk_operations,
     )

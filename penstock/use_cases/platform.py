@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from penstock.identity.ids import TargetId
+from penstock.plan.guards import GuardPolicy
 from penstock.ports.clock import Clock
 from penstock.ports.control import ControlStore
 from penstock.ports.object_store import ObjectStore
@@ -13,6 +14,7 @@ from penstock.ports.rows import BatchReader
 from penstock.ports.scratch import Scratch
 from penstock.ports.target import Target
 from penstock.publish.queue import QueuePolicy
+from penstock.publish.retry import RetryPolicy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,8 @@ class Platform:
     scratch: Scratch
     """Where rows are spooled."""
     queue_policy: QueuePolicy = field(default_factory=QueuePolicy)
+    guard_policy: GuardPolicy = field(default_factory=GuardPolicy)
+    retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
     lease_s: float = 60.0
     chunk_operations: int = 10_000
 

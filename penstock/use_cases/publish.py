@@ -41,10 +41,10 @@ _ALL = 2**31 - 1
 
 @dataclass(frozen=True, kw_only=True)
 class PublishOptions:
-    """What publishing may be told besides what to publish."""
+    """What one publish may be told in place of the platform's own policies."""
 
-    guard_policy: GuardPolicy = GuardPolicy()
-    retry_policy: RetryPolicy = RetryPolicy()
+    guard_policy: GuardPolicy | None = None
+    retry_policy: RetryPolicy | None = None
     jitter: Callable[[], float] = random.random
 
 
@@ -94,7 +94,9 @@ class _Publishing:
         options: PublishOptions,
     ) -> None:
         self.platform, self.lease, self.progress = platform, lease, progress
-        self.run_id, self.options = run_id, options
+        self.run_id, self.jitter = run_id, options.jitter
+        self.guard_policy = options.guard_policy or platform.guard_policy
+        self.retry_policy = options.retry_policy or platform.retry_policy
         self.step = "plan"
         self.plan: StoredPlan | None = None
         self.plan_ms = self.execute_ms = 0
@@ -130,7 +132,7 @@ class _Publishing:
             self.platform,
             manifest,
             self.target_id,
-            guard_policy=self.options.guard_policy,
+            guard_policy=self.guard_policy,
             progress=self.progress,
         )
         self.plan_ms = _ms(start, self.platform.clock.monotonic_s())
@@ -157,8 +159,8 @@ class _Publishing:
             applier=Applier(
                 target=target,
                 clock=self.platform.clock,
-                retry_policy=self.options.retry_policy,
-                jitter=self.options.jitter,
+                retry_policy=self.retry_policy,
+                jitter=self.jitter,
             ),
             control=self.platform.control,
             clock=self.platform.clock,
@@ -241,13 +243,13 @@ class _Publishing:
         """Send the batch back to the queue with a due time, or fail it when its retries are exhausted."""
         state, now = self.lease.claim().state, self.platform.clock.now()
         earlier = state.failure_details.retry_count if state.failure_details else 0
-        delayed_only = self.options.retry_policy.model_copy(update={"immediate_tries": 0})
+        delayed_only = self.retry_policy.model_copy(update={"immediate_tries": 0})
         decision = decide(
             delayed_only,
             _history(earlier, now),
             Transient(message=str(error), retry_after_s=asked_s),
             now=now,
-            jitter=self.options.jitter(),
+            jitter=self.jitter(),
         )
         if isinstance(decision, GiveUp):
             return self._fail(code, error)
