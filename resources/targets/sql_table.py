@@ -35,6 +35,7 @@ from sqlalchemy import (
 
 from penstock.batch.rows import Kind
 from penstock.errors import LeaseLost, PenstockError
+from penstock.execute.chunks import TargetDown
 from penstock.identity.ids import SourceId, TargetId, target_id
 from penstock.plan.operations import DIGEST
 from penstock.ports.target import (
@@ -138,18 +139,24 @@ class SqlTableTarget:
     def prepare(self) -> None:
         """Create tables that are missing; those that are there are never changed.
 
-        Raises :class:`~resources.targets.outcomes.TargetTablesWrong` for a table that lacks a column.
+        Raises :class:`~resources.targets.outcomes.TargetTablesWrong` for a table that lacks a column or may not be
+        created, and :class:`~penstock.execute.chunks.TargetDown` if the database does not answer.
         """
         try:
-            with self._engine.begin() as connection:
-                self._metadata.create_all(connection)
-                for table in self._metadata.sorted_tables:
-                    _require_columns(connection, table)
-        except exc.DBAPIError as error:
-            raise TargetTablesWrong(
-                f"target {self._name!r} cannot be prepared: {error.orig}. Is the database there, and may "
-                "Penstock create tables in it?"
-            ) from error
+            self._create_tables()
+        except exc.DBAPIError:
+            # Another worker may have created them between our look and our CREATE.
+            try:
+                self._create_tables()
+            except exc.DBAPIError as error:
+                outcome = outcome_of(error, mend=_MEND)
+                raise TargetDown(Unavailable(message=outcome.message)) from error
+
+    def _create_tables(self) -> None:
+        with self._engine.begin() as connection:
+            self._metadata.create_all(connection)
+            for table in self._metadata.sorted_tables:
+                _require_columns(connection, table)
 
     def apply(self, operations: pa.Table, context: ApplyContext) -> ApplyOutcome:
         """Apply one chunk in one transaction."""

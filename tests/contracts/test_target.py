@@ -190,6 +190,90 @@ def test_a_key_that_no_text_can_keep_is_refused(target: Target) -> None:
     assert held(target, "crm/ok") == [None]
 
 
+def test_what_is_so_already_is_applied_and_has_a_receipt(target: Target) -> None:
+    """An operation of another plan whose effect is there already counts as applied, and once: then it is known."""
+    target.apply(operations(Action.CREATE, [("crm/a", "{}")]), CONTEXT)
+    same_again = operations(Action.CREATE, [("crm/a", "{}"), ("crm/b", "{}")], version=7)
+    absent = operations(Action.DELETE, [("crm/gone", "{}")], version=7)
+    chunk = pa.concat_tables([same_again, absent])
+    assert target.apply(chunk, CONTEXT) == Applied(applied=3, already_applied=0)
+    assert target.apply(chunk, CONTEXT) == Applied(applied=0, already_applied=3)
+    assert held(target, "crm/a", "crm/b", "crm/gone") == ["{}", "{}", None]
+
+
+def test_the_same_change_in_a_later_life_is_another_operation(target: Target) -> None:
+    """What was created, deleted and is created again takes effect again, because its id is another."""
+    rows = [("crm/a", "{}")]
+    target.apply(operations(Action.CREATE, rows, version=0), CONTEXT)
+    target.apply(operations(Action.DELETE, rows, version=1), CONTEXT)
+    assert held(target, "crm/a") == [None]
+    again = target.apply(operations(Action.CREATE, rows, version=2), CONTEXT)
+    assert again == Applied(applied=1, already_applied=0)
+    assert held(target, "crm/a") == ["{}"]
+
+
+def test_a_chunk_that_was_applied_in_part_is_completed(target: Target) -> None:
+    """Of a chunk whose first half had been applied, the second half is applied, and no more."""
+    rows = [(f"crm/{n}", "{}") for n in range(10)]
+    chunk = operations(Action.CREATE, rows)
+    target.apply(chunk.slice(0, 4), CONTEXT)
+    assert target.apply(chunk, CONTEXT) == Applied(applied=6, already_applied=4)
+    assert held(target, *(key for key, _ in rows)) == ["{}"] * 10
+
+
+def test_sources_do_not_see_each_other(target: Target) -> None:
+    """The same key of two sources is two entities, each under its own fence."""
+    other = replace(CONTEXT, source_id=SourceId("erp"), fencing_token=9)
+    assert isinstance(target.apply(operations(Action.CREATE, [("a", '{"n":1}')]), other), Applied)
+    chunk = operations(Action.CREATE, [("a", '{"n":2}')], version=1)
+    assert target.apply(chunk, CONTEXT) == Applied(applied=1, already_applied=0)
+    assert held(target, "a") == ['{"n":2}']
+    keys = pa.table({"type_name": ["person"], "key": ["a"]})
+    theirs = target.read_back(other.source_id, Kind.ENTITY, keys)
+    assert theirs["attributes"].to_pylist() == ['{"n":1}']
+
+
+def test_kinds_may_share_a_chunk(target: Target) -> None:
+    """Entities and relationships of one wave are applied together, or not at all."""
+    chunk = pa.concat_tables(
+        [operations(Action.CREATE, [("crm/a", "{}")]), edges(Action.CREATE, [("crm/a", "crm/b")])]
+    )
+    assert target.apply(chunk, CONTEXT) == Applied(applied=2, already_applied=0)
+    poison = pa.concat_tables(
+        [operations(Action.CREATE, [("crm/x", "{}")]), edges(Action.CREATE, [("crm/x", "\0")])]
+    )
+    assert isinstance(target.apply(poison, CONTEXT), Rejected)
+    assert held(target, "crm/x") == [None]
+
+
+def test_reading_back_answers_in_order(target: Target) -> None:
+    """Answers come in the order of the questions, a key asked twice is answered twice, none asked is none."""
+    target.apply(operations(Action.CREATE, [(f"k{n}", f'{{"n":{n}}}') for n in range(3)]), CONTEXT)
+    assert held(target, "k2", "none", "k0", "k2") == ['{"n":2}', None, '{"n":0}', '{"n":2}']
+    nothing = pa.table({"type_name": pa.array([], pa.string()), "key": pa.array([], pa.string())})
+    answer = target.read_back(CONTEXT.source_id, Kind.ENTITY, nothing)
+    assert answer.schema.names == ["type_name", "key", "digest", "attributes"]
+    keys = pa.table({"type_name": ["person", "robot"], "key": ["k1", "k1"]})
+    digests = target.read_back(CONTEXT.source_id, Kind.ENTITY, keys)["digest"].to_pylist()
+    assert digests == [entity_digest("person", "k1", b'{"n":1}'), None]
+
+
+def test_nothing_to_apply_is_applied(target: Target) -> None:
+    """An empty chunk is no error."""
+    assert target.apply(operations(Action.CREATE, []), CONTEXT) == Applied(
+        applied=0, already_applied=0
+    )
+
+
+def test_a_quoted_name_is_only_a_name(target: Target) -> None:
+    """Keys and types that look like SQL are kept as they are."""
+    rows = [("x'; DROP TABLE registry_entity; --", '{"a":"\'\\"%s :b ?"}'), ('a"b\\', "{}")]
+    assert target.apply(operations(Action.CREATE, rows), CONTEXT) == Applied(
+        applied=2, already_applied=0
+    )
+    assert held(target, *(key for key, _ in rows)) == [text for _, text in rows]
+
+
 def test_relationships_are_kept_by_both_ends(target: Target) -> None:
     """Relationships are created, found by both ends, and deleted."""
     pairs = [("crm/a", "crm/b"), ("crm/a", "crm/c")]
@@ -217,6 +301,18 @@ def test_a_race_applies_once(target: Target) -> None:
     assert all(isinstance(outcome, Applied) for outcome in outcomes)
     assert sum(outcome.applied for outcome in outcomes) == 500
     assert sum(outcome.already_applied for outcome in outcomes) == 1500
+
+
+def test_lanes_do_not_wait_for_each_other(target: Target) -> None:
+    """Chunks of several sources at once are all applied, each exactly once."""
+    sources = [replace(CONTEXT, source_id=SourceId(f"s{n}")) for n in range(4)]
+    chunks = [
+        operations(Action.CREATE, [(f"crm/{n}", "{}") for n in range(300)], version=v)
+        for v in range(4)
+    ]
+    with ThreadPoolExecutor(4) as pool:
+        outcomes = list(pool.map(target.apply, chunks, sources))
+    assert outcomes == [Applied(applied=300, already_applied=0)] * 4
 
 
 def test_a_large_chunk_goes_in_whole(target: Target) -> None:
