@@ -1,0 +1,86 @@
+"""An installation on disk with real batches, published by the real use cases."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from penstock.batch.source import SourceDefinition
+from penstock.identity.ids import BatchId
+from penstock.use_cases.discover_batches import discover_batches
+from penstock.use_cases.extract_source import extract_source
+from penstock.use_cases.land_batch import land_batch
+from penstock.use_cases.platform import Platform
+from penstock.use_cases.publish import publish_next
+from resources.control_db.store import SqlControlStore
+from resources.settings import Settings
+from resources.sources.sql_catalog import sql_catalog
+from resources.wiring import open_platform
+
+CHANGE = """
+    ALTER TABLE customer ADD COLUMN email TEXT;
+    DROP TABLE scratch;
+    DROP VIEW big;
+    CREATE VIEW big AS SELECT id, amount * 2 AS amount FROM sale;
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedHome:
+    """A Penstock home: one source, two published batches, and one that waits."""
+
+    home: Path
+    first: BatchId
+    second: BatchId
+    waiting: BatchId
+    entity: str
+    """A view whose SQL changed between the two."""
+    dropped: str
+    """A table that was dropped between the two."""
+
+
+def publish_home(folder: Path) -> PublishedHome:
+    """Catalog a small database into a new home, twice with a change in between, and land a third batch."""
+    database = folder / "shop.db"
+    connection = sqlite3.connect(database)
+    connection.executescript("""
+        CREATE TABLE customer (id INTEGER PRIMARY KEY, name TEXT NOT NULL);
+        CREATE TABLE sale (
+            id INTEGER PRIMARY KEY, customer_id INTEGER REFERENCES customer (id), amount NUMERIC
+        );
+        CREATE TABLE scratch (note TEXT);
+        CREATE VIEW big AS SELECT id, amount FROM sale WHERE amount > 100;
+    """)
+    shop = sql_catalog("shop", url=f"sqlite:///{database}", name="shop", importance=0.9)
+    platform = open_platform(Settings(home=folder / "home"))
+    assert isinstance(platform.control, SqlControlStore)
+    platform.control.sync_sources([shop.spec])
+    first, cursor = _land(platform, shop, hours_ago=3, cursor="")
+    assert publish_next(platform, "worker") is not None
+    connection.executescript(CHANGE)
+    connection.close()
+    second, cursor = _land(platform, shop, hours_ago=2, cursor=cursor)
+    assert publish_next(platform, "worker") is not None
+    waiting, _ = _land(platform, shop, hours_ago=1, cursor=cursor)
+    platform.control.engine.dispose()
+    return PublishedHome(
+        home=folder / "home",
+        first=first,
+        second=second,
+        waiting=waiting,
+        entity="shop/main/big",
+        dropped="shop/main/scratch",
+    )
+
+
+def _land(
+    platform: Platform, source: SourceDefinition, *, hours_ago: int, cursor: str
+) -> tuple[BatchId, str]:
+    at = platform.clock.now() - timedelta(hours=hours_ago)
+    extract_source(platform, source, at)
+    land_batch(platform, source, at)
+    found = discover_batches(platform, cursor)
+    (batch,) = found.admitted
+    return batch, found.cursor

@@ -1,0 +1,96 @@
+"""The pages: their commands are run, and what is generated is current."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from control_plane.reference import cli_page, settings_page
+from tests.integration.published_home import PublishedHome, publish_home
+
+DOCS = Path(__file__).parents[2] / "docs"
+RUN = re.compile(r"<!-- run -->\n```sh\n(.*?)```", re.DOTALL)
+PENSTOCK = re.compile(r"\bpenstock (\w[\w-]*)(?: (\w[\w-]*))?")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of commands on a page."""
+
+    page: str
+    number: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page}-{self.number}"
+
+
+BLOCKS = [
+    Block(str(page.relative_to(DOCS)), number, text)
+    for page in sorted(DOCS.rglob("*.md"))
+    for number, text in enumerate(RUN.findall(page.read_text(encoding="utf-8")), 1)
+]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> PublishedHome:
+    return publish_home(tmp_path_factory.mktemp("docs"))
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_the_commands_of_a_page_work(block: Block, home: PublishedHome) -> None:
+    """Every marked block of a page runs to its end in a shell, and says something."""
+    ran = subprocess.run(
+        ["sh", "-eu", "-c", block.text],
+        capture_output=True,
+        text=True,
+        env={
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PENSTOCK_HOME": str(home.home),
+            "BATCH": home.second if "republish" not in block.text else home.first,
+            "ENTITY": home.entity,
+        },
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.strip()
+
+
+def test_pages_have_commands_to_run() -> None:
+    """The quickstart and the how-to pages of an operator have marked blocks."""
+    assert {block.page for block in BLOCKS} >= {
+        "quickstart/first_batch.md",
+        "howto/operate.md",
+        "howto/tune_the_queue.md",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "page"),
+    [("cli.md", cli_page), ("settings.md", settings_page)],
+    ids=["cli", "settings"],
+)
+def test_generated_pages_are_current(name: str, page: object) -> None:
+    """The page is what the code says; regenerate it with python -m control_plane.reference."""
+    assert callable(page)
+    assert (DOCS / "reference" / name).read_text(encoding="utf-8") == page()
+
+
+def test_pages_name_commands_that_exist() -> None:
+    """Wherever a page writes a penstock command in code, there is such a command."""
+    known = set(re.findall(r"^## `penstock ([a-z -]+?)(?: [A-Z\[].*)?`$", cli_page(), re.MULTILINE))
+    words = {name.partition(" ")[0] for name in known}
+    unknown = []
+    for page in [*DOCS.rglob("*.md"), *DOCS.parent.glob("*.md")]:
+        for code in re.findall(r"`+(?:sh\n)?(.*?)`+", page.read_text(encoding="utf-8"), re.DOTALL):
+            for first, second in PENSTOCK.findall(code):
+                if first not in words and f"{first} {second}" not in known:
+                    unknown.append(f"{page.name}: penstock {first}")
+    assert unknown == []
