@@ -2,7 +2,8 @@
 
 A run for every batch would cost some four seconds of processor time each (docs/adr/0008), so one run claims batches
 until nothing is due or its time is up. Worker threads publish; the run's own thread logs what they report, because
-a Dagster context belongs to one thread.
+a Dagster context belongs to one thread. A worker that finds nothing keeps looking while another is at work, so that a
+slow batch does not keep what arrives meanwhile waiting.
 """
 
 import queue
@@ -12,21 +13,27 @@ from collections.abc import Iterator
 import dagster as dg
 from pydantic import Field
 
+from penstock.publish.state import PublishStatus
 from penstock.use_cases.platform import Platform
 from penstock.use_cases.reports import PublishReport
 from platform_assets.assets import published_events
+from platform_assets.checks import failure_of
 from platform_assets.partitions import add_partitions
 from resources.dagster_resources import PlatformResource
 from resources.settings import Settings
 
 PUBLISH_JOB = "publish"
+MAX_SECONDS = 600.0
+"""A run begins no batch after so many seconds; the sensor then starts another beside it."""
+_POLL_S = 0.25
 
 
 class DrainConfig(dg.Config):
     """How long one run goes on."""
 
     max_seconds: float = Field(
-        default=600.0, description="No batch is begun after so many seconds; another run goes on."
+        default=MAX_SECONDS,
+        description="No batch is begun after so many seconds; another run goes on.",
     )
 
 
@@ -51,11 +58,8 @@ def log_report(context: dg.OpExecutionContext, report: PublishReport) -> None:
     add_partitions(context.instance, [state.batch_id])
     for event in published_events(report):
         context.log_event(event)  # type: ignore[arg-type]  # it takes evaluations; its annotation lags
-    if state.failure_details is not None and state.status != "COMPLETE":
-        context.log.error(
-            f"{state.batch_id} to {state.target_id} is {state.status}: "
-            f"{state.failure_details.error_code}: {state.failure_details.error_message}"
-        )
+    if state.status is not PublishStatus.COMPLETE:
+        context.log.error(failure_of(state))
 
 
 def drained(
@@ -64,16 +68,26 @@ def drained(
     """Publish with several threads until nothing is due, yielding reports as they come."""
     give_up_at = platform.clock.monotonic_s() + max_seconds
     reports: queue.Queue[PublishReport | BaseException | None] = queue.Queue()
+    busy: set[int] = set()
 
-    def work(number: int) -> None:
+    def take(number: int) -> PublishReport | None:
         from penstock.use_cases.publish import publish_next
 
+        busy.add(number)
+        try:
+            return publish_next(platform, f"{run_id}/{number}", run_id=run_id)
+        finally:
+            busy.discard(number)
+
+    def work(number: int) -> None:
         try:
             while platform.clock.monotonic_s() < give_up_at:
-                report = publish_next(platform, f"{run_id}/{number}", run_id=run_id)
-                if report is None:
+                if (report := take(number)) is not None:
+                    reports.put(report)
+                elif busy:
+                    platform.clock.sleep(_POLL_S)
+                else:
                     break
-                reports.put(report)
         except BaseException as error:  # noqa: BLE001  the run's own thread raises it
             reports.put(error)
         finally:

@@ -9,11 +9,13 @@ import dagster as dg
 
 from penstock.batch.source import SourceDefinition, SourceSpec
 from penstock.identity import ids
+from penstock.publish.state import PublishStatus
 from penstock.use_cases.reports import ExtractReport, LandReport, PublishReport
 from platform_assets.checks import (
     batch_check_specs,
     batch_key,
     evaluations,
+    failure_of,
     published_key,
     scopes_result,
 )
@@ -114,17 +116,24 @@ def _published(spec: SourceSpec) -> dg.AssetsDefinition:
         ) -> Iterator[Any]:
             from penstock.use_cases.publish_batch import publish_batch
 
-            failed = []
-            for key in context.partition_keys:
+            def log(report: PublishReport) -> None:
+                for event in published_events(report):
+                    context.log_event(event)
+
+            reports = [
+                report
+                for key in context.partition_keys
                 for report in publish_batch(
-                    platform.open(), batch_of(key), context.run.run_id, run_id=context.run.run_id
-                ):
-                    for event in published_events(report):
-                        context.log_event(event)
-                    if report.state.status != "COMPLETE":
-                        failed.append(
-                            f"{report.state.batch_id}: {published_metadata(report)['error']}"
-                        )
+                    platform.open(),
+                    batch_of(key),
+                    context.run.run_id,
+                    run_id=context.run.run_id,
+                    on_report=log,
+                )
+            ]
+            failed = [
+                failure_of(r.state) for r in reports if r.state.status is not PublishStatus.COMPLETE
+            ]
             if failed:
                 raise dg.Failure(description="; ".join(failed)[:4000])
             # What was published is logged above, per partition; Dagster's own output would repeat it without counts.
@@ -184,10 +193,8 @@ def published_metadata(report: PublishReport) -> dict[str, Any]:
         "snapshot": state.state_snapshot_path or "",
         "ledger": _ledger_table(report),
     }
-    if state.failure_details is not None:
-        metadata["error"] = (
-            f"{state.failure_details.error_code}: {state.failure_details.error_message}"
-        )
+    if state.status is not PublishStatus.COMPLETE:
+        metadata["error"] = failure_of(state)
     return metadata
 
 
@@ -223,13 +230,15 @@ def _ledger_table(report: PublishReport) -> dg.TableMetadataValue:
 
 def published_events(
     report: PublishReport,
-) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
-    """Yield what one publish shows in Dagster: a materialization if it took effect, and its checks."""
+) -> Iterator[dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvaluation]:
+    """Yield what one publish shows in Dagster, and its checks: a materialization only if it took effect."""
     state = report.state
-    if state.status == "COMPLETE":
-        yield dg.AssetMaterialization(
-            asset_key=published_key(state.source_id),
-            partition=partition_key(state.batch_id),
-            metadata=published_metadata(report),
-        )
-        yield from evaluations(report)
+    kind = (
+        dg.AssetMaterialization if state.status is PublishStatus.COMPLETE else dg.AssetObservation
+    )
+    yield kind(
+        asset_key=published_key(state.source_id),
+        partition=partition_key(state.batch_id),
+        metadata=published_metadata(report),
+    )
+    yield from evaluations(report)

@@ -13,6 +13,7 @@ from penstock.batch.manifest import Manifest
 from penstock.batch.scope import Completeness
 from penstock.identity.ids import SourceId
 from penstock.plan.ledger import LedgerRow
+from penstock.publish.state import PublishState, PublishStatus
 from penstock.use_cases.reports import GuardVerdict, PublishReport
 from platform_assets.partitions import batch_of, partition_key, partitions_of
 from resources.dagster_resources import PlatformResource
@@ -99,6 +100,10 @@ def evaluations(report: PublishReport) -> Iterator[dg.AssetCheckEvaluation]:
 
 
 def _judged(report: PublishReport) -> Iterator[tuple[str, bool, str, dict[str, int]]]:
+    if report.state.status is PublishStatus.FAILED:
+        yield NOTHING_LEFT_OUT, False, failure_of(report.state), {}
+    if report.state.status is not PublishStatus.COMPLETE:
+        return
     yield (LEDGER, *ledger_verdict(report.ledger))
     left_out = report.state.exceptions
     said = f"{left_out:,} operations did not take effect: `penstock publish-state {report.state.batch_id}`"
@@ -111,6 +116,13 @@ def _judged(report: PublishReport) -> Iterator[tuple[str, bool, str, dict[str, i
     for guard in report.guards:
         if guard.guard in GUARDS:
             yield guard.guard, guard.passed, guard.message, _held(guard)
+
+
+def failure_of(state: PublishState) -> str:
+    """Say in a line where a batch stands that did not get through, and why."""
+    details = state.failure_details
+    why = f": {details.error_code}: {details.error_message}" if details else ""
+    return f"{state.batch_id} to {state.target_id} is {state.status}{why}"
 
 
 def _held(guard: GuardVerdict) -> dict[str, int]:
@@ -136,27 +148,35 @@ def published_checks(source: SourceId) -> dg.AssetChecksDefinition:
     """Return the checks of a source's published asset; run by hand, they judge what is recorded of a batch."""
     specs = published_check_specs(source)
 
-    @dg.multi_asset_check(specs=specs, name=f"{source}_published_checks")
+    @dg.multi_asset_check(specs=specs, name=f"{source}_published_checks", can_subset=True)
     def published_checks(
         context: dg.AssetCheckExecutionContext, platform: PlatformResource
     ) -> Iterable[dg.AssetCheckResult]:
         from penstock.use_cases.publish import recorded_report
 
         opened = platform.open()
-        keys = context.op_execution_context.partition_keys
-        states = [s for key in keys for s in opened.control.list_states(batch=batch_of(key))]
+        states = [
+            state
+            for key in context.partition_keys
+            for state in opened.control.list_states(batch=batch_of(key))
+        ]
         found = [e for s in states for e in evaluations(recorded_report(opened, s))]
         for spec in specs:
-            mine = [e for e in found if e.check_name == spec.name]
-            bad = [e for e in mine if not e.passed]
-            shown = (bad or mine)[:1]
-            yield dg.AssetCheckResult(
-                check_name=spec.name,
-                asset_key=spec.asset_key,
-                passed=not bad,
-                severity=shown[0].severity if shown else dg.AssetCheckSeverity.ERROR,
-                description=shown[0].description if shown else "this batch has not been published",
-                metadata=shown[0].metadata if shown else {},
-            )
+            if spec.key in context.selected_asset_check_keys:
+                yield _recorded(spec, [e for e in found if e.check_name == spec.name])
 
     return published_checks
+
+
+def _recorded(spec: dg.AssetCheckSpec, found: list[dg.AssetCheckEvaluation]) -> dg.AssetCheckResult:
+    """Sum up what is recorded of a batch at all its targets: the first that failed speaks for it."""
+    bad = [e for e in found if not e.passed]
+    shown = (bad or found)[:1]
+    return dg.AssetCheckResult(
+        check_name=spec.name,
+        asset_key=spec.asset_key,
+        passed=bool(found) and not bad,
+        severity=shown[0].severity if shown else dg.AssetCheckSeverity.WARN,
+        description=shown[0].description if shown else "this batch has not been published",
+        metadata=shown[0].metadata if shown else {},
+    )

@@ -1,10 +1,15 @@
-"""The sensor that notices new batches in the object store and wakes a publish run for what the queue holds."""
+"""The sensor that notices new batches in the object store and wakes a publish run for what the queue holds.
+
+Dagster's daemon looks at its sensors once in five seconds, whatever interval they ask for. So one tick goes on
+looking for as long as fits between two of the daemon's: a batch waits for a look, not for a tick.
+"""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import dagster as dg
 
-from jobs.publish import PUBLISH_JOB, publish
+from jobs.publish import MAX_SECONDS, PUBLISH_JOB, publish
 from penstock.publish.queue import QueuePlace
 from penstock.use_cases.platform import Platform
 from platform_assets.partitions import add_partitions
@@ -17,6 +22,12 @@ IN_PROGRESS = [
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
 ]
+WATCH_S = 4.0
+"""How long one tick looks; with its own costs it has to end before the daemon comes again."""
+LOOK_EVERY_S = 0.5
+"""Each look costs one listing for each source, and some queries."""
+MOST_RUNS = 3
+"""Publish runs at once: one that takes batches, and those that only finish what they have."""
 _synced: set[int] = set()
 
 
@@ -30,23 +41,35 @@ _synced: set[int] = set()
 def s3_batches(
     context: dg.SensorEvaluationContext, platform: PlatformResource
 ) -> dg.SensorResult | dg.SkipReason:
-    """Look once: admit what is new, then ask for a publish run if one is needed."""
-    from penstock.use_cases.discover_batches import discover_batches
-
+    """Look until a publish run is needed or the watch is over, admitting what is new at each look."""
     opened = platform.open()
     _sync_sources(opened)
-    found = discover_batches(opened, context.cursor or "")
+    clock, cursor = opened.clock, context.cursor or ""
+    give_up_at = clock.monotonic_s() + WATCH_S
+    while True:
+        cursor = _look(context, opened, cursor)
+        due = due_places(opened)
+        wanted = bool(due) and _wanted(context.instance)
+        if wanted or clock.monotonic_s() + LOOK_EVERY_S > give_up_at:
+            break
+        clock.sleep(LOOK_EVERY_S)
+    why = "a publish run is at it" if due else "nothing is due"
+    return dg.SensorResult(
+        run_requests=[_run_request(due)] if wanted else [],
+        skip_reason=None if wanted else dg.SkipReason(why),
+        cursor=cursor,
+    )
+
+
+def _look(context: dg.SensorEvaluationContext, platform: Platform, cursor: str) -> str:
+    """Admit what is new, as batches and as partitions; returns where the next look begins."""
+    from penstock.use_cases.discover_batches import discover_batches
+
+    found = discover_batches(platform, cursor)
     add_partitions(context.instance, list(found.admitted))
     for letter in found.dead_letters:
         context.log.warning(f"dead letter: {letter.where}: {letter.message}")
-    due = due_places(opened)
-    requests = [_run_request(due)] if due and not _running(context.instance) else []
-    why = (
-        None
-        if requests
-        else dg.SkipReason("nothing is due" if not due else "a publish run is at it")
-    )
-    return dg.SensorResult(run_requests=requests, skip_reason=why, cursor=found.cursor)
+    return found.cursor
 
 
 def _sync_sources(platform: Platform) -> None:
@@ -62,15 +85,22 @@ def due_places(platform: Platform) -> list[QueuePlace]:
     return [place for place in places if place.waits_for is None]
 
 
-def _running(instance: dg.DagsterInstance) -> bool:
-    """A run in progress goes on until the queue is empty, so another would find nothing to do."""
+def _wanted(instance: dg.DagsterInstance) -> bool:
+    """Say whether another run would find something to do.
+
+    One that still takes batches goes on until the queue is empty. One that is older than its time only finishes the
+    slow batch it has; the others must not wait for that.
+    """
     filters = dg.RunsFilter(job_name=PUBLISH_JOB, statuses=IN_PROGRESS)
-    return bool(instance.get_run_ids(filters, limit=1))
+    records = instance.get_run_records(filters, limit=MOST_RUNS)
+    now = datetime.now(UTC)
+    taking = [r for r in records if (now - r.create_timestamp).total_seconds() < MAX_SECONDS]
+    return not taking and len(records) < MOST_RUNS
 
 
 def _run_request(due: Sequence[QueuePlace]) -> dg.RunRequest:
     """Ask for one run; it is named by its batch when there is one alone."""
-    tags = {"penstock/batches": str(len(due))}
+    tags = {"penstock/batches": str(len(due)), "dagster/priority": "10"}
     if len(due) == 1:
         state = due[0].state
         tags |= {
