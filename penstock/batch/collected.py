@@ -31,6 +31,8 @@ RelationshipName = tuple[str, str, str]
 """Key, type and key: from, what, to."""
 
 Row = Entity | Relationship
+SOME_MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
+"""The source timestamp of what is collected without one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +81,7 @@ def collect(
     yielded twice.
     """
     extract = Extract(
-        source_timestamp=source_timestamp or datetime.now(UTC),
+        source_timestamp=source_timestamp or SOME_MOMENT,
         settings={**source.settings, **(settings or {})},
     )
     found = Collected(mode=source.mode, scopes=extract.scopes, filtered=extract.filtered)

@@ -43,6 +43,8 @@ class SectionEntry(BaseModel):
 
 
 class Footer(BaseModel):
+    """What stands at the end of an index file: where each section is, and what it adds up to."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
     format: Literal["penstock-index/1"] = "penstock-index/1"
     sections: tuple[SectionEntry, ...]

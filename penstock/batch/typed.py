@@ -22,7 +22,6 @@ from penstock.identity.canonical import MAX_DEPTH, canonical_text_of, escaped_ke
 
 TEXT = pa.large_string()
 _NEEDS_ESCAPE = r'["\\\x00-\x1f]'
-_NULL = pa.scalar("null", TEXT)
 _FIRST_DAY, _LAST_DAY = np.datetime64("0001-01-01"), np.datetime64("9999-12-31")
 
 
@@ -63,7 +62,7 @@ def value_texts(values: pa.Array, depth: int = 0) -> pa.Array:
     if values.null_count == len(values):
         return pa.array(["null"] * len(values), TEXT)
     texts = _texts(values, depth)
-    return pc.fill_null(_masked(texts, values), _NULL) if values.null_count else texts
+    return pc.fill_null(_masked(texts, values), "null") if values.null_count else texts
 
 
 def _masked(texts: pa.Array, values: pa.Array) -> pa.Array:

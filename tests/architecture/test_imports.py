@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from tests.architecture.tree import PACKAGES, ROOT, modules
 
@@ -35,6 +36,12 @@ for name in json.loads(sys.argv[1]):
         seen.clear()
 print(json.dumps(found))
 """
+FRUGAL = """
+import importlib, json, sys
+for name in json.loads(sys.argv[1]):
+    importlib.import_module(name)
+print(json.dumps(sorted({"pandas", "deepdiff", "duckdb", "sqlglot", "moto"} & set(sys.modules))))
+"""
 ENVIRONMENTS = {"resources.control_db.migrations.env"}
 """Alembic runs this module as a script inside a migration; it is not for importing."""
 
@@ -46,15 +53,26 @@ def test_importing_any_module_does_nothing(tmp_path: Path) -> None:
         for module in modules(*PACKAGES)
         if module.dotted not in ENVIRONMENTS and module.path.stem.isidentifier()
     ]
-    environment = {**os.environ, "PENSTOCK_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
+    assert answer(WATCH, names, tmp_path) == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_domain_is_imported_without_what_few_need(tmp_path: Path) -> None:
+    """Every run and every command imports the domain, so libraries that are dear to load are loaded where used."""
+    names = [module.dotted for module in modules("penstock")]
+    assert answer(FRUGAL, names, tmp_path) == []
+
+
+def answer(script: str, names: list[str], folder: Path) -> Any:
+    """Run a script over module names in a fresh process and a folder, and return what it prints."""
+    environment = {**os.environ, "PENSTOCK_HOME": str(folder / "home"), "PYTHONPATH": str(ROOT)}
     ran = subprocess.run(
-        [sys.executable, "-B", "-c", WATCH, json.dumps(names)],
+        [sys.executable, "-B", "-c", script, json.dumps(names)],
         capture_output=True,
         text=True,
-        cwd=tmp_path,
+        cwd=folder,
         env=environment,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
-    assert json.loads(ran.stdout) == {}
-    assert list(tmp_path.iterdir()) == []
+    return json.loads(ran.stdout)
