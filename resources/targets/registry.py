@@ -49,6 +49,11 @@ class RegistryTarget:
         """The id under which sources name it."""
         return self._name
 
+    @property
+    def engine(self) -> Engine:
+        """The control database; whoever opened the target may dispose of it."""
+        return self._engine
+
     def prepare(self) -> None:
         """Bring the tables up to date."""
         upgrade(self._engine)

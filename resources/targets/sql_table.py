@@ -91,11 +91,12 @@ def _open_engine(url: str | URL, name: str) -> Engine:
         parsed = make_url(url)
         if parsed.drivername in {"postgresql", "postgres"}:
             parsed = parsed.set(drivername="postgresql+psycopg")
-        options = {"timeout": BUSY_TIMEOUT_S} if parsed.get_backend_name() == "sqlite" else {}
+        waits = parsed.get_backend_name() == "sqlite" and "timeout" not in parsed.query
+        options = {"timeout": BUSY_TIMEOUT_S} if waits else {}
         engine = create_engine(
             parsed, connect_args=options, hide_parameters=True, pool_pre_ping=True
         )
-    except (exc.ArgumentError, ImportError) as error:
+    except (exc.ArgumentError, ValueError, ImportError) as error:
         # The text of a URL may hold a password, so it is not shown.
         raise BadTargetUrl(
             f"the database URL of target {name!r} cannot be used ({type(error).__name__}): write it as SQLAlchemy "
@@ -135,6 +136,16 @@ class SqlTableTarget:
     def target_id(self) -> TargetId:
         """The id under which sources name it."""
         return self._name
+
+    @property
+    def engine(self) -> Engine:
+        """The database; whoever opened the target may dispose of it."""
+        return self._engine
+
+    @property
+    def tables(self) -> Mapping[str, Table]:
+        """All tables that this target writes to, by name."""
+        return self._metadata.tables
 
     def prepare(self) -> None:
         """Create tables that are missing; those that are there are never changed.
