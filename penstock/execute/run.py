@@ -7,8 +7,7 @@ where it took effect, because targets apply each operation id once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from time import perf_counter
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -32,7 +31,6 @@ class ExecutionResult:
     applied: int = 0
     already_applied: int = 0
     exceptions: int = 0
-    seconds: float = field(default=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +57,6 @@ class Execution:
         for exception in earlier:
             _note(blocking, exception)
         result = ExecutionResult()
-        start = perf_counter()
         for number, chunk in enumerate(chunks):
             record = finished.get(number)
             if record is not None and record.finished_at is not None:
@@ -68,7 +65,6 @@ class Execution:
                 self._chunk(number, chunk, blocking, result)
             result.operations += len(chunk)
             self.on_chunk(result.operations)
-        result.seconds = perf_counter() - start
         return result
 
     def _chunk(
