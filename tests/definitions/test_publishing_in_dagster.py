@@ -45,6 +45,7 @@ def declared(people: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[Source
 @pytest.fixture
 def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
     monkeypatch.setenv("PENSTOCK_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("sensors.s3_batches.WATCH_S", 0)
     with dg.DagsterInstance.ephemeral() as ephemeral:
         yield ephemeral
 
@@ -151,3 +152,25 @@ def test_every_declared_source_has_its_assets_and_schedule() -> None:
             assert graph.has(dg.AssetKey([name, part]))
         assert definitions.defs.resolve_schedule_def(f"{name}_cadence")
     assert len(graph.asset_check_keys) == 5 * len(declared)
+
+
+def test_one_tick_goes_on_looking(
+    instance: dg.DagsterInstance,
+    declared: tuple[SourceDefinition, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A batch that lands while a tick of the sensor looks is admitted by that tick, and ends it."""
+    monkeypatch.setattr("sensors.s3_batches.WATCH_S", 60)
+    platform = PlatformResource().open()
+    looks = []
+
+    def land_meanwhile(delay_s: float) -> None:
+        looks.append(delay_s)
+        if len(looks) == 3:
+            collect.execute_in_process(instance=instance, resources=resources())
+
+    monkeypatch.setattr(platform.clock, "sleep", land_meanwhile)
+    answer = tick(instance)
+    assert len(looks) == 3
+    assert answer.run_requests is not None
+    assert len(answer.run_requests) == 1
