@@ -40,7 +40,7 @@ from penstock.identity.ids import BatchId, SourceId, TargetId, TenantId
 from penstock.plan.build import Origin, Side, build_operations
 from penstock.plan.operations import Action
 from penstock.ports.control import BatchRecord, Claim
-from penstock.ports.target import ApplyContext
+from penstock.ports.target import Applied, ApplyContext
 from penstock.publish.queue import QueuePolicy
 from penstock.publish.retry import RetryPolicy
 from penstock.publish.state import Move, PublishState
@@ -50,6 +50,7 @@ from resources.control_db.store import SqlControlStore
 from resources.targets.binary_copy import binary_copy
 from resources.targets.registry import RegistryTarget, open_registry
 from resources.targets.registry_tables import registry_entity, registry_event
+from resources.targets.sql_table import open_sql_table
 
 CHUNK = 10_000
 SOURCE = SourceId("bench")
@@ -185,8 +186,10 @@ def _measure(name: str, url: str, work: Work, size: Size) -> list[Result]:
         if len(merges) < 3:
             _empty(store.engine)
             merges.append(_merged(store.engine, work, size.merged))
+    tables = _tables(store.engine, work)
     store.close()
     return [
+        result(f"{name}: operations into generic tables (sql_table)", tables, "/s"),
         *_against_bare(name, work.operations, seconds),
         _against_merges(name, work.operations / median(seconds[0]), median(merges)),
     ]
@@ -214,6 +217,18 @@ def _against_bare(name: str, operations: int, seconds: list[list[float]]) -> lis
             ),
         ]
     return results
+
+
+def _tables(engine: Engine, work: Work) -> float:
+    """Return operations per second into the generic tables of the other target, same chunks."""
+    target = open_sql_table(engine, "tables")
+    target.prepare()
+    context = _context(SOURCE, BatchId("bench"), target.target_id, 1)
+    start = perf_counter()
+    for chunk in (*work.creates, *work.updates):
+        outcome = target.apply(chunk, context)
+        assert outcome == Applied(applied=len(chunk), already_applied=0), outcome
+    return work.operations / (perf_counter() - start)
 
 
 def _rate(name: str, operations: int, seconds: list[float]) -> Result:
@@ -245,7 +260,12 @@ class Bench:
             ),
             control=self.store,
             clock=clock,
-            context=_context(self.claim),
+            context=_context(
+                SOURCE,
+                self.claim.state.batch_id,
+                self.claim.state.target_id,
+                self.claim.fencing_token,
+            ),
             renew=lambda: self.claim,
             on_chunk=lambda _: None,
         )
@@ -273,14 +293,14 @@ class Bench:
         return perf_counter() - start
 
 
-def _context(claim: Claim) -> ApplyContext:
+def _context(source: SourceId, batch: BatchId, target: TargetId, token: int) -> ApplyContext:
     return ApplyContext(
-        batch_id=claim.state.batch_id,
-        source_id=SOURCE,
-        target_id=claim.state.target_id,
+        batch_id=batch,
+        source_id=source,
+        target_id=target,
         tenant_id=TenantId("default"),
         plan_digest="0" * 32,
-        fencing_token=claim.fencing_token,
+        fencing_token=token,
         now=datetime.now(UTC),
     )
 
