@@ -61,6 +61,7 @@ check: setup  ## Lint, types, layers, architecture, Dagster's definitions.
 	$(RUN) pytest tests/architecture
 	home=$$(mktemp -d)
 	trap 'rm -rf "$$home"' EXIT
+	cp dagster.yaml "$$home"
 	PENSTOCK_HOME="$$home" DAGSTER_HOME="$$home" $(RUN) dagster definitions validate -w workspace.yaml
 	echo "make check: all good"
 
