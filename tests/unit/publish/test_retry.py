@@ -136,9 +136,7 @@ def test_delays_of_a_tier_never_shrink(policy: RetryPolicy, jitter: float) -> No
         (delayed, policy.delayed_max_delay_s),
         (immediate, policy.immediate_max_delay_s),
     ):
-        assert all(
-            later >= earlier - 1e-5 for earlier, later in itertools.pairwise(delays)
-        )
+        assert all(later >= earlier - 1e-5 for earlier, later in itertools.pairwise(delays))
         assert all(0 <= delay <= longest + 1e-5 for delay in delays)
 
 
