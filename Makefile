@@ -53,17 +53,21 @@ up: setup  ## Run the whole stack until Ctrl-C.
 test: setup  ## Run every test.
 	@env -u DAGSTER_HOME $(RUN) pytest -n 2 $(ARGS)
 
-check: setup  ## Lint, types, layers, architecture, Dagster's definitions.
-	@$(RUN) ruff check .
-	$(RUN) ruff format --check .
-	$(RUN) mypy
-	.venv/bin/lint-imports
-	$(RUN) pytest tests/architecture
-	home=$$(mktemp -d)
+check: setup  ## Lint, format, types, layers, architecture, Dagster's definitions.
+	@home=$$(mktemp -d)
 	trap 'rm -rf "$$home"' EXIT
 	cp dagster.yaml "$$home"
-	PENSTOCK_HOME="$$home" DAGSTER_HOME="$$home" $(RUN) dagster definitions validate -w workspace.yaml
-	echo "make check: all good"
+	failed=
+	step() { name=$$1; shift; echo "check: $$name"; "$$@" || failed="$$failed $$name"; }
+	step lint $(RUN) ruff check .
+	step format $(RUN) ruff format --check .
+	step types $(RUN) mypy
+	step layers .venv/bin/lint-imports
+	step architecture $(RUN) pytest tests/architecture
+	step definitions env PENSTOCK_HOME="$$home" DAGSTER_HOME="$$home" \
+		$(RUN) dagster definitions validate -w workspace.yaml
+	if [ -n "$$failed" ]; then echo "check: FAILED:$$failed" >&2; exit 1; fi
+	echo "check: all good"
 
 architecture: setup
 	@$(RUN) pytest tests/architecture $(ARGS)
