@@ -76,7 +76,7 @@ def up(
 
 @app.command()
 def demo(
-    keep: Annotated[bool, typer.Option("--keep", help="Keep its data, to look at it.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep its folder: control database and logs.")] = False,
 ) -> None:
     """Publish real sources twice with a change in between, show it, and end."""
     from control_plane.demo import run_demo
