@@ -64,7 +64,7 @@ def _delete_share(policy: GuardPolicy, counts: Counts) -> Verdict:
         if c.inferred_deletes > policy.always_allowed_deletes
         and c.inferred_deletes > policy.max_delete_share * c.known
     ]
-    limit = f"{policy.max_delete_share:.0%} of a type"
+    limit = f"{policy.max_delete_share:.0%} of its rows"
     if not over:
         return Verdict(
             guard="delete_share", passed=True, message=f"no type loses more than {limit}"
