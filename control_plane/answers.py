@@ -115,10 +115,11 @@ def batch(found: BatchDetails) -> Document:
     }
 
 
-def queue(found: Sequence[QueuePlace], policy: QueuePolicy) -> Document:
-    """Return places with the parts of each score and their total, and the weights that they follow from."""
+def queue(found: Sequence[QueuePlace], policy: QueuePolicy, *, waiting: int) -> Document:
+    """Return places with the parts of each score and their total, the weights, and how many wait in all."""
     return {
         "policy": policy,
+        "waiting": waiting,
         "queue": [
             {
                 "place": each.place,

@@ -76,7 +76,9 @@ def up(
 
 @app.command()
 def demo(
-    keep: Annotated[bool, typer.Option("--keep", help="Keep its folder: control database and logs.")] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep its folder: control database and logs.")
+    ] = False,
 ) -> None:
     """Publish real sources twice with a change in between, show it, and end."""
     from control_plane.demo import run_demo
@@ -150,6 +152,7 @@ def batch_show(batch: Batch, limit: Limit = 20, as_json: AsJson = False) -> None
 @app.command()
 def queue(
     explain: Annotated[bool, typer.Option("--explain", help="Show each score's parts.")] = False,
+    limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
     """List what waits to be published, in the order in which it will be claimed."""
@@ -157,11 +160,13 @@ def queue(
     from penstock.use_cases.queries import queue_places
 
     platform = _platform()
-    found, policy = queue_places(platform), platform.queue_policy
-    show = (
-        (lambda: tables.queue_explained(found, policy)) if explain else lambda: tables.queue(found)
+    places, policy = queue_places(platform), platform.queue_policy
+    found, waiting = places[:limit], len(places)
+    _show(
+        answers.queue(found, policy, waiting=waiting),
+        as_json,
+        lambda: tables.queue(found, policy if explain else None, waiting=waiting),
     )
-    _show(answers.queue(found, policy), as_json, show)
 
 
 @plan_app.command("show")

@@ -315,11 +315,25 @@ def dead_letters(found: Sequence[DeadLetter]) -> Iterator[RenderableType]:
 # The queue --------------------------------------------------------------------------------------------------
 
 
-def queue(found: Sequence[QueuePlace]) -> Iterator[RenderableType]:
-    """One row per waiting batch."""
+def queue(
+    found: Sequence[QueuePlace], policy: QueuePolicy | None, *, waiting: int
+) -> Iterator[RenderableType]:
+    """One row per waiting batch; with a policy, the parts of each score and the formula."""
     if not found:
         yield "nothing waits to be published"
         return
+    yield _queue(found) if policy is None else _queue_explained(found)
+    if policy is not None:
+        yield (
+            f"points = {policy.age_weight:g} for each {policy.age_unit_s:g} s waited "
+            f"+ {policy.importance_weight:g} x importance - {policy.complexity_weight:g} x complexity "
+            f"+ {policy.boost_weight:g} x boost;\nwithin a source and target always the oldest first"
+        )
+    if len(found) < waiting:
+        yield f"the first {len(found):,} of {waiting:,}: --limit shows more"
+
+
+def _queue(found: Sequence[QueuePlace]) -> Table:
     made = table("queue", "#", "batch", "target", "points", "waits for", numbers=("#", "points"))
     for each in found:
         made.add_row(
@@ -329,14 +343,10 @@ def queue(found: Sequence[QueuePlace]) -> Iterator[RenderableType]:
             cell(f"{each.score.total:.2f}"),
             cell(each.waits_for),
         )
-    yield made
+    return made
 
 
-def queue_explained(found: Sequence[QueuePlace], policy: QueuePolicy) -> Iterator[RenderableType]:
-    """One row per waiting batch, with the parts of its score."""
-    if not found:
-        yield from queue(found)
-        return
+def _queue_explained(found: Sequence[QueuePlace]) -> Table:
     numbers = ("#", "age", "importance", "complexity", "boost", "points")
     made = table("queue", "#", "batch", *numbers[1:], numbers=numbers)
     for each in found:
@@ -350,12 +360,7 @@ def queue_explained(found: Sequence[QueuePlace], policy: QueuePolicy) -> Iterato
             *(cell(f"{part:+.2f}") for part in parts),
             cell(f"{each.score.total:.2f}"),
         )
-    yield made
-    yield (
-        f"points = {policy.age_weight:g} for each {policy.age_unit_s:g} s waited "
-        f"+ {policy.importance_weight:g} x importance - {policy.complexity_weight:g} x complexity "
-        f"+ {policy.boost_weight:g} x boost;\nwithin a source and target always the oldest first"
-    )
+    return made
 
 
 # Plans ------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ ones have taken its place since. deepdiff compares the two, of this one entity a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -89,9 +89,7 @@ def explain_entity(
     known = KnownRows(platform, _view_of(platform, plan.document))
     sides = _Sides(platform, manifest, known, entity_key)
     touching = _operations_at(platform, plan, entity_key)
-    entities = {op.type_name: op for op in touching if op.kind == Kind.ENTITY}
-    edges = [op for op in touching if op.kind == Kind.RELATIONSHIP]
-    types = sorted({*sides.types(), *entities})
+    types = sorted({*sides.types(), *touching.entities})
     if not types:
         raise NotFound(
             f"entity {entity_key!r} is neither in batch {batch!r} nor known at target "
@@ -99,12 +97,13 @@ def explain_entity(
         )
     exceptions = _exceptions(platform, state)
     return [
-        _explanation(plan.document, manifest, sides, name, entities.get(name), edges, exceptions)
-        for name in types
+        _explanation(plan.document, manifest, sides, name, touching, exceptions) for name in types
     ]
 
 
 def _exceptions(platform: Platform, state: PublishState) -> dict[str, OperationException]:
+    if not state.exceptions:
+        return {}
     listed = platform.control.list_exceptions(state.batch_id, state.target_id, limit=_ALL)
     return {exception.operation_id: exception for exception in listed}
 
@@ -114,11 +113,10 @@ def _explanation(
     manifest: Manifest,
     sides: _Sides,
     type_name: str,
-    operation: PlannedOperation | None,
-    edges: list[PlannedOperation],
+    touching: _Touching,
     exceptions: Mapping[str, OperationException],
 ) -> EntityExplanation:
-    key = sides.entity_key
+    key, operation = sides.entity_key, touching.entities.get(type_name)
     before, (after, is_tombstone) = sides.before(type_name), sides.after(type_name)
     scopes, version = ScopeMap(manifest.scopes), document.snapshot_version
     compared = before is not None and after is not None
@@ -144,8 +142,8 @@ def _explanation(
         after=after,
         changes=tuple(explain(dict(before or {}), dict(after or {}))) if compared else (),
         exception=exceptions.get(operation.operation_id) if operation else None,
-        relationships=tuple(edges[:MAX_RELATIONSHIPS]),
-        relationship_operations=len(edges),
+        relationships=tuple(touching.relationships),
+        relationship_operations=touching.relationships_in_all,
     )
 
 
@@ -311,9 +309,32 @@ def _snapshot_of(platform: Platform, document: PlanDocument) -> SnapshotManifest
     )
 
 
-def _operations_at(platform: Platform, plan: StoredPlan, key: str) -> list[PlannedOperation]:
-    found: list[PlannedOperation] = []
+@dataclass(kw_only=True)
+class _Touching:
+    """The operations of a plan on one entity, by type, and on what begins or ends at it."""
+
+    entities: dict[str, PlannedOperation] = field(default_factory=dict)
+    relationships: list[PlannedOperation] = field(default_factory=list)
+    """The first ``MAX_RELATIONSHIPS``: an entity may have a million."""
+    relationships_in_all: int = 0
+
+    def add(self, chunk: pa.Table, key: str) -> None:
+        """Take what touches the key out of one chunk."""
+        is_entity = pc.equal(chunk["kind"], Kind.ENTITY.value)
+        begins, ends = (
+            pc.equal(chunk["key"], key),
+            pc.fill_null(pc.equal(chunk["to_key"], key), False),
+        )
+        for operation in planned_operations(chunk.filter(pc.and_(is_entity, begins))):
+            self.entities[operation.type_name] = operation
+        edges = chunk.filter(pc.and_(pc.invert(is_entity), pc.or_(begins, ends)))
+        self.relationships_in_all += len(edges)
+        room = MAX_RELATIONSHIPS - len(self.relationships)
+        self.relationships += planned_operations(edges.slice(0, room))
+
+
+def _operations_at(platform: Platform, plan: StoredPlan, key: str) -> _Touching:
+    found = _Touching()
     for chunk in plan_chunks(platform.objects, plan, columns=OPERATION_COLUMNS):
-        ends_here = pc.fill_null(pc.equal(chunk["to_key"], key), False)
-        found += planned_operations(chunk.filter(pc.or_(pc.equal(chunk["key"], key), ends_here)))
+        found.add(chunk, key)
     return found

@@ -195,6 +195,15 @@ def test_limits_are_kept(bench: Bench, run: Run) -> None:
     assert run("batches", "--limit", "0").status == 2
 
 
+def test_a_long_queue_says_what_it_leaves_out(bench: Bench, run: Run) -> None:
+    """What --limit cuts off the queue is counted, in words and in JSON."""
+    for _ in range(3):
+        bench.land([person("crm/a")])
+    assert "the first 2 of 3: --limit shows more" in run("queue", "--limit", "2").out
+    document = run("queue", "--limit", "2", "--json").document
+    assert (len(document["queue"]), document["waiting"]) == (2, 3)
+
+
 def test_nothing_yet_is_said_in_words(run: Run) -> None:
     """Where there is nothing to list, a person is told so, and a machine gets an empty list."""
     assert run("batches").out == "no batches yet\n"

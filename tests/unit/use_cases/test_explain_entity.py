@@ -10,7 +10,11 @@ from penstock.batch.manifest import Mode
 from penstock.batch.rows import Kind
 from penstock.batch.scope import Completeness, Scope
 from penstock.errors import NotFound
-from penstock.use_cases.explain_entity import EntityExplanation, explain_entity
+from penstock.use_cases.explain_entity import (
+    MAX_RELATIONSHIPS,
+    EntityExplanation,
+    explain_entity,
+)
 from tests.fixtures.memory import Bench, complete_scopes, knows, person
 
 
@@ -171,6 +175,15 @@ def test_operations_on_its_relationships_are_listed(bench: Bench) -> None:
         ("crm/a", "crm/b"),
         ("crm/c", "crm/a"),
     }
+
+
+def test_of_many_relationships_the_first_are_listed_and_all_are_counted(bench: Bench) -> None:
+    """However many relationships an entity has, a bounded number of them is held."""
+    people = [person("crm/hub"), *[person(f"crm/{n}") for n in range(60)]]
+    bench.land([*people, *[knows("crm/hub", f"crm/{n}") for n in range(60)]])
+    explanation = explained(bench, "crm/hub")
+    assert len(explanation.relationships) == MAX_RELATIONSHIPS == 50
+    assert explanation.relationship_operations == 60
 
 
 def test_an_unknown_entity_is_an_error(bench: Bench) -> None:
