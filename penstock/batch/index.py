@@ -28,6 +28,7 @@ from penstock.batch.index_rows import (
     LEAF_MASK,
     NOTHING,
     Column,
+    Columns,
     Directory,
     KeyedRows,
     SectionRows,
@@ -208,6 +209,23 @@ class IndexSection:
         picked: U64 = whole.take(at)
         return picked
 
+    def columns(self) -> Columns | None:
+        """Return all rows as views, or None if the file is not mapped."""
+        at = self.entry.columns
+        found = [self.file.mapped(at[name], self.rows) for name in _COLUMNS]
+        key_hi, key_lo, hash_hi, hash_lo = found
+        if key_hi is None or key_lo is None or hash_hi is None or hash_lo is None:
+            return None
+        return Columns(
+            key_hi=key_hi,
+            key_lo=key_lo,
+            hash_hi=hash_hi,
+            hash_lo=hash_lo,
+            locator=self.file.mapped(at.get("locator"), self.rows),
+            first_locator=self.first_locator,
+            count=lambda size_bytes, resident: self.file.count(size_bytes, resident=resident),
+        )
+
     def _column(self, name: Column, lo: int, hi: int) -> U64:
         offset = self.entry.columns.get(name)
         if offset is None and name != "locator":
@@ -349,6 +367,7 @@ def _check_bounds(footer: Footer, end: int, where: str) -> None:
 
 
 __all__ = [
+    "FAULT_BYTES",
     "FORMAT",
     "I64",
     "LEAF_MASK",
@@ -357,6 +376,7 @@ __all__ = [
     "NOTHING",
     "BytesReader",
     "Column",
+    "Columns",
     "Directory",
     "IndexFile",
     "IndexSection",

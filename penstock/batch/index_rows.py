@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, Protocol
@@ -48,6 +48,21 @@ class Directory:
         return len(self.key_hi)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Columns:
+    """All rows of a section as arrays that are at hand: in memory, or views of a mapped file."""
+
+    key_hi: U64
+    key_lo: U64
+    hash_hi: U64
+    hash_lo: U64
+    locator: U64 | None
+    """None where locators follow one another from ``first_locator``."""
+    first_locator: int | None
+    count: Callable[[int, int], None]
+    """Has to be told how many bytes of the arrays were read, and how many may be resident for it."""
+
+
 class KeyedRows(Protocol):
     """Rows of one type, sorted by key, readable by the range. What is written, looked up and compared."""
 
@@ -85,6 +100,10 @@ class KeyedRows(Protocol):
 
     def pick(self, column: Column, at: I64) -> U64 | None:
         """Return one column of some rows, or None where that takes as long as reading all between them."""
+        ...
+
+    def columns(self) -> Columns | None:
+        """Return all rows as arrays, or None where they have to be read to be had."""
         ...
 
 
@@ -145,6 +164,18 @@ class SectionRows:
         """Return one column of some rows."""
         picked: U64 = self._column(column, 0, self.rows).take(at)
         return picked
+
+    def columns(self) -> Columns:
+        """Return all rows as arrays."""
+        return Columns(
+            key_hi=self.key_hi,
+            key_lo=self.key_lo,
+            hash_hi=self.hash_hi,
+            hash_lo=self.hash_lo,
+            locator=self.locator,
+            first_locator=self.first_locator,
+            count=lambda *_: None,
+        )
 
     def _column(self, name: Column, lo: int, hi: int) -> U64:
         if name == "locator" and self.locator is None:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from penstock.batch.index import Directory, KeyedRows
+from penstock.diff.compiled import CompiledMerge, compiled_merge
 from penstock.diff.merge import Merged, Side, exact, fast
 from penstock.diff.rows import DiffCounts, KeyChanges, RowRefs
 from penstock.diff.stretches import Piece, Runs, named, pieces, touched
@@ -31,13 +32,15 @@ def diff_section(
     *,
     absent: bool,
     piece_rows: int = PIECE_ROWS,
+    compiled: bool | None = None,
 ) -> SectionDiff:
     """Return what takes ``before`` to ``after``, both of one type; None is no rows.
 
     ``absent`` says that what ``after`` does not have is deleted (a full batch). Tombstones delete either way. While
-    it is read it raises :class:`IndexCorrupt` if rows are not what the digests of their leaves say.
+    it is read it raises :class:`IndexCorrupt` if rows are not what the digests of their leaves say. ``compiled`` asks
+    for the compiled merge at any size, or for none; by itself a diff uses it where that pays.
     """
-    return SectionDiff(before, after, absent=absent, piece_rows=piece_rows)
+    return SectionDiff(before, after, absent=absent, piece_rows=piece_rows, compiled=compiled)
 
 
 class SectionDiff:
@@ -50,6 +53,7 @@ class SectionDiff:
         *,
         absent: bool,
         piece_rows: int = PIECE_ROWS,
+        compiled: bool | None = None,
     ) -> None:
         side = after if after is not None else before
         if side is None:
@@ -57,6 +61,7 @@ class SectionDiff:
         self.type_name = side.type_name
         self.absent = absent
         self.piece_rows = piece_rows
+        self.compiled = compiled
         self.counts = DiffCounts()
         self.before = before if before is not None and before.rows else None
         self.after = after if after is not None and after.rows else None
@@ -97,9 +102,13 @@ class SectionDiff:
 
     def _compared(self, before: KeyedRows, after: KeyedRows) -> Iterator[Merged]:
         stretches = touched(before.directory(), after.directory())
+        compiled = compiled_merge(before, after, wanted=self.compiled)
         moved_hi, moved_lo = 0, 0
         for piece in pieces(before, after, stretches, self.piece_rows):
-            merged = self._merged(before, after, piece)
+            if compiled is not None:
+                merged = self._merged_at_once(compiled, piece)
+            else:
+                merged = self._merged(before, after, piece)
             yield merged
             if piece.whole:
                 continue
@@ -118,6 +127,15 @@ class SectionDiff:
         merged = fast(*sides)
         if merged is None or not merged.explains(piece, more):
             merged = exact(*sides)
+            if not merged.explains(piece, more):
+                raise self._corrupt(piece)
+        return merged
+
+    def _merged_at_once(self, compiled: CompiledMerge, piece: Piece) -> Merged:
+        merged = compiled.merged(piece)
+        more = len(piece.after) - len(piece.before)
+        if piece.whole and not merged.explains(piece, more):
+            merged = compiled.exact(piece)
             if not merged.explains(piece, more):
                 raise self._corrupt(piece)
         return merged
@@ -145,10 +163,13 @@ class SectionDiff:
         """Tell tombstones apart, count, and leave out what absence does not delete."""
         created, old, new = merged.created, merged.updated_before, merged.updated_after
         deleted = merged.deleted if self.absent else merged.deleted.take(_NONE)
-        created, idle = _without_tombstones(created)
-        self._idle += idle
-        gone = _tombstones(new)
-        if gone.any():
+        buried = 0
+        if merged.tombstones != 0:
+            created, idle = _without_tombstones(created)
+            self._idle += idle
+            gone = _tombstones(new)
+            buried = int(gone.sum())
+        if buried:
             kept, dead = np.flatnonzero(~gone), np.flatnonzero(gone)
             deleted = _both(deleted, old.take(dead))
             old, new = old.take(kept), new.take(kept)
@@ -156,7 +177,7 @@ class SectionDiff:
         counts.created += len(created)
         counts.updated += len(new)
         counts.deleted += len(deleted)
-        self._buried += int(gone.sum())
+        self._buried += buried
         return KeyChanges(
             type_name=self.type_name,
             created=created,

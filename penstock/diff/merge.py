@@ -32,6 +32,10 @@ class Merged:
     updated_before: RowRefs
     updated_after: RowRefs
     deleted: RowRefs
+    tombstones: int | None = None
+    """How many rows of ``after`` are tombstones, where that was counted."""
+    sums: tuple[int, int] | None = None
+    """What :meth:`moved` is, where that was counted."""
 
     def explains(self, piece: Piece, rows: int) -> bool:
         """Say whether these changes account for the difference of the piece's sums and counts."""
@@ -44,6 +48,8 @@ class Merged:
 
     def moved(self) -> tuple[int, int]:
         """Return by how much these changes move the sums, modulo 2**64."""
+        if self.sums is not None:
+            return self.sums
         up = (self.created, self.updated_after)
         down = (self.updated_before, self.deleted)
         hi = sum(_sum(r.hash_hi) for r in up) - sum(_sum(r.hash_hi) for r in down)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,6 +13,7 @@ from penstock.batch.index import (
     LOCATOR_ROW_BITS,
     NOTHING,
     Column,
+    Columns,
     Directory,
     KeyedRows,
     SectionRows,
@@ -86,6 +87,13 @@ class LocatedRows:
     def pick(self, column: Column, at: I64) -> U64 | None:
         """Return one column of some rows, or None where reading all between them is as fast."""
         return None if column == "locator" else self.section.pick(column, at)
+
+    def columns(self) -> Columns | None:
+        """Return all rows as arrays, or None where they have to be read to be had."""
+        found = self.section.columns()
+        if found is None or found.locator is not None:
+            return None
+        return replace(found, first_locator=self.first_locator)
 
 
 def no_rows(type_name: str) -> SectionRows:
@@ -200,6 +208,10 @@ class OverlaySection:
         return joined(self.read((column,), a, b)[0] for a, b in pairs)
 
     def pick(self, column: Column, at: I64) -> U64 | None:  # noqa: ARG002
+        """None: rows are merged in whole leaves."""
+        return None
+
+    def columns(self) -> Columns | None:
         """None: rows are merged in whole leaves."""
         return None
 

@@ -71,6 +71,26 @@ def index_file(sections: Mapping[str, Mapping[Key, Hash]]) -> IndexFile:
     return IndexFile.open(BytesReader(index_bytes(sections)))
 
 
+class MappedBytes(BytesReader):
+    """A file in memory that is read as a mapped one is."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.view = memoryview(data)
+
+    def read_into(self, offset: int, buffer: memoryview, /) -> None:
+        """Fill a buffer."""
+        buffer[:] = self.view[offset : offset + len(buffer)]
+
+    def release(self) -> None:
+        """Nothing is resident that could be let go."""
+
+
+def mapped_file(sections: Mapping[str, Mapping[Key, Hash]]) -> IndexFile:
+    """Return some models by type as an open index that is mapped."""
+    return IndexFile.open(MappedBytes(index_bytes(sections)))
+
+
 def rows_of(refs: RowRefs) -> dict[Key, tuple[Hash, int]]:
     """Return refs as a dict from key to hash and locator."""
     columns = (refs.key_hi, refs.key_lo, refs.hash_hi, refs.hash_lo, refs.locator)

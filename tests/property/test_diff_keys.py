@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.batch.index import NOTHING
+from penstock.batch.index import NOTHING, IndexFile
 from penstock.diff.keys import diff_section
-from tests.property.index_models import Hash, Key, Model, edits, gathered, index_file, models
+from tests.property.index_models import (
+    Hash,
+    Key,
+    Model,
+    edits,
+    gathered,
+    index_file,
+    mapped_file,
+    models,
+)
+
+WAYS = pytest.mark.parametrize(
+    ("opened", "compiled"),
+    [(index_file, False), (mapped_file, False), (mapped_file, True)],
+    ids=["read", "mapped", "compiled"],
+)
+"""The NumPy merge over files that are read and that are mapped, and the compiled merge."""
+Opened = Callable[[dict[str, Model]], IndexFile]
 
 
 @st.composite
@@ -30,18 +50,24 @@ def located(model: Model) -> dict[Key, tuple[Hash, int]]:
     return {key: (model[key], row) for row, key in enumerate(sorted(model))}
 
 
+@WAYS
 @settings(max_examples=400, deadline=None)
-@given(sides(), st.booleans(), st.sampled_from([1, 3, 16, 16_384]))
+@given(pair=sides(), absent=st.booleans(), piece_rows=st.sampled_from([1, 3, 16, 16_384]))
 def test_a_diff_is_what_two_dicts_say(
-    pair: tuple[Model, Model], absent: bool, piece_rows: int
+    opened: Opened,
+    compiled: bool,
+    pair: tuple[Model, Model],
+    absent: bool,
+    piece_rows: int,
 ) -> None:
     """Every change is found once, with both sides' digests and places, and the counts balance."""
     before, after = pair
     diff = diff_section(
-        index_file({"t": before}).sections["t"],
-        index_file({"t": after}).sections["t"],
+        opened({"t": before}).sections["t"],
+        opened({"t": after}).sections["t"],
         absent=absent,
         piece_rows=piece_rows,
+        compiled=compiled,
     )
     found = gathered(list(diff))
     old, new = located(before), located(after)
@@ -57,18 +83,24 @@ def test_a_diff_is_what_two_dicts_say(
     assert counts.deleted == (len(gone) if absent else 0)
 
 
+@WAYS
 @settings(max_examples=200, deadline=None)
-@given(models, edits, st.sampled_from([1, 3, 16_384]))
+@given(before=models, named=edits, piece_rows=st.sampled_from([1, 3, 16_384]))
 def test_a_delta_batch_changes_what_it_names_and_nothing_else(
-    before: Model, named: dict[Key, Hash | None], piece_rows: int
+    opened: Opened,
+    compiled: bool,
+    before: Model,
+    named: dict[Key, Hash | None],
+    piece_rows: int,
 ) -> None:
     """Tombstones delete what is there; those of what is not there are counted as unchanged."""
     delta = {key: value or (0, 0) for key, value in named.items()}
     diff = diff_section(
-        index_file({"t": before}).sections["t"],
-        index_file({"t": delta}).sections["t"],
+        opened({"t": before}).sections["t"],
+        opened({"t": delta}).sections["t"],
         absent=False,
         piece_rows=piece_rows,
+        compiled=compiled,
     )
     found = gathered(list(diff))
     after = dict(before)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pyarrow as pa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.diff.fields import changed_fields, explain
@@ -25,6 +25,7 @@ def text(value: dict[str, Any]) -> str:
     return canonical_text(value).decode()
 
 
+@settings(deadline=None)  # the first example imports deepdiff
 @given(OBJECTS, OBJECTS)
 def test_a_field_is_named_exactly_when_its_text_differs(
     before: dict[str, Any], after: dict[str, Any]
