@@ -27,6 +27,7 @@ from types import FrameType
 from rich.console import Console
 
 from penstock.errors import PenstockError
+from resources.dagster_database import create_dagster_schema, dagster_url_beside, for_dagster
 from resources.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -140,10 +141,12 @@ class Stack:
 
     def _write_instance(self) -> None:
         """Give Dagster its instance file; one that a person has put there stays."""
+        postgres = self.settings.control_url.startswith("postgresql")
+        if postgres:
+            create_dagster_schema(self.settings.control_url)
         file = self.dagster_home / "dagster.yaml"
         if file.exists():
             return
-        postgres = self.settings.control_url.startswith("postgresql")
         shutil.copy(ROOT / ("dagster.postgres.yaml" if postgres else "dagster.yaml"), file)
 
     def log_of(self, child: Child) -> Path:
@@ -226,8 +229,10 @@ def settings_environ(settings: Settings) -> dict[str, str]:
         "dagster_home": str(settings.dagster_folder),
     }
     found = {f"PENSTOCK_{name.upper()}": value for name, value in values.items() if value}
-    if settings.control_url.startswith("postgresql") and "DAGSTER_PG_URL" not in os.environ:
-        found["DAGSTER_PG_URL"] = "postgresql://" + settings.control_url.partition("://")[2]
+    if given := os.environ.get("DAGSTER_PG_URL"):
+        found["DAGSTER_PG_URL"] = for_dagster(given)
+    elif settings.control_url.startswith("postgresql"):
+        found["DAGSTER_PG_URL"] = dagster_url_beside(settings.control_url)
     return found
 
 

@@ -2,65 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import dagster as dg
 import pytest
 
 from jobs.collect import collect
-from jobs.publish import publish
+from jobs.publish import MAX_SECONDS, PUBLISH_JOB, publish
 from jobs.republish import republish
-from penstock.batch.rows import Entity
-from penstock.batch.source import Extract, SourceDefinition, source
-from penstock.identity.ids import SourceId
+from penstock.batch.source import SourceDefinition
 from platform_assets import definitions, sources
 from platform_assets.checks import published_key
 from platform_assets.partitions import dynamic_name, partition_key
 from resources.dagster_resources import PlatformResource
-from sensors.s3_batches import s3_batches
-
-CRM = SourceId("crm")
-
-
-@pytest.fixture
-def people() -> list[str]:
-    return ["ada", "grace"]
-
-
-@pytest.fixture
-def declared(people: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[SourceDefinition, ...]:
-    @source("crm", cadence_s=3600)
-    def crm(extract: Extract) -> Iterator[Entity]:
-        """People."""
-        with extract.scope("person"):
-            for name in people:
-                yield Entity(entity_type="person", entity_key=f"crm/{name}")
-
-    for module in ("platform_assets.sources", "jobs.collect", "sensors.s3_batches"):
-        monkeypatch.setattr(f"{module}.declared_sources", lambda: (crm,))
-    return (crm,)
-
-
-@pytest.fixture
-def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
-    monkeypatch.setenv("PENSTOCK_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("sensors.s3_batches.WATCH_S", 0)
-    with dg.DagsterInstance.ephemeral() as ephemeral:
-        yield ephemeral
-
-
-def resources() -> dict[str, PlatformResource]:
-    return {"platform": PlatformResource()}
-
-
-def tick(instance: dg.DagsterInstance, cursor: str | None = None) -> dg.SensorResult:
-    with dg.build_sensor_context(
-        instance=instance, cursor=cursor, resources=resources()
-    ) as context:
-        answer = s3_batches(context)
-    assert isinstance(answer, dg.SensorResult)
-    return answer
+from tests.definitions.publishing import CRM, resources, tick
 
 
 def test_a_batch_goes_from_extract_to_published(
@@ -174,3 +132,63 @@ def test_one_tick_goes_on_looking(
     assert len(looks) == 3
     assert answer.run_requests is not None
     assert len(answer.run_requests) == 1
+
+
+def test_a_batch_that_fails_is_shown_on_its_partition(
+    instance: dg.DagsterInstance, declared: tuple[SourceDefinition, ...], home: Path
+) -> None:
+    """A batch that breaks its contract is no materialization: it is an observation, with a check that failed."""
+    collect.execute_in_process(instance=instance, resources=resources())
+    tick(instance)
+    for part in (home / "objects").glob("batches/crm/*/entities/*.parquet"):
+        part.write_bytes(part.read_bytes()[:-10])
+    for cached in (home / "cache").iterdir():
+        shutil.rmtree(cached)
+    result = publish.execute_in_process(instance=instance, resources=resources())
+    assert result.success
+    assert not result.asset_materializations_for_node("plan_and_execute")
+    (seen,) = result.asset_observations_for_node("plan_and_execute")
+    assert "part-" in str(seen.metadata["error"].value)
+    (verdict,) = result.get_asset_check_evaluations()
+    assert (verdict.check_name, verdict.passed) == ("nothing_left_out", False)
+    assert verdict.partition == seen.partition
+    assert not instance.get_materialized_partitions(published_key(CRM))
+
+
+def test_checks_can_be_run_by_hand(
+    instance: dg.DagsterInstance, declared: tuple[SourceDefinition, ...]
+) -> None:
+    """One check of one partition, run alone, judges what was recorded of the batch; unpublished, it does not pass."""
+    collect.execute_in_process(instance=instance, resources=resources())
+    tick(instance)
+    (timestamp,) = instance.get_dynamic_partitions(dynamic_name(CRM))
+    job = dg.define_asset_job(
+        "check_ledger",
+        dg.AssetSelection.checks(dg.AssetCheckKey(published_key(CRM), "ledger_balanced")),
+    )
+    defs = dg.Definitions.merge(definitions.definitions_of(declared), dg.Definitions(jobs=[job]))
+    job_def = defs.resolve_job_def("check_ledger")
+    tags = {"dagster/partition": f"crm|{timestamp}"}  # as the UI launches it
+    before = job_def.execute_in_process(instance=instance, tags=tags)
+    (verdict,) = before.get_asset_check_evaluations()
+    assert (verdict.passed, verdict.description) == (False, "this batch has not been published")
+    publish.execute_in_process(instance=instance, resources=resources())
+    after = job_def.execute_in_process(instance=instance, tags=tags)
+    (verdict,) = after.get_asset_check_evaluations()
+    assert (verdict.check_name, verdict.passed) == ("ledger_balanced", True)
+    assert verdict.metadata["came_in"].value == 2
+
+
+def test_a_publish_run_whose_time_is_up_holds_up_nothing(
+    instance: dg.DagsterInstance, declared: tuple[SourceDefinition, ...]
+) -> None:
+    """While a run takes batches no other is asked for; beside one that only finishes a slow batch, another is."""
+    collect.execute_in_process(instance=instance, resources=resources())
+    slow = dg.DagsterRun(PUBLISH_JOB, str(uuid4()), status=dg.DagsterRunStatus.STARTED)
+    long_ago = datetime.now(UTC) - timedelta(seconds=MAX_SECONDS + 1)
+    instance.run_storage.add_historical_run(slow, run_creation_time=long_ago)
+    first = tick(instance)
+    assert first.run_requests
+    instance.create_run_for_job(publish, status=dg.DagsterRunStatus.STARTING)
+    second = tick(instance, first.cursor)
+    assert not second.run_requests
