@@ -1,4 +1,10 @@
-"""Fixtures that every kind of test shares; each lives in a module of ``tests/fixtures``."""
+"""Fixtures that every kind of test shares, each in a module of ``tests/fixtures``, and how properties are searched.
+
+A run tries the same examples each time, however slow the machine is. To search further, with other examples:
+``pytest tests/property --hypothesis-profile=explore``.
+"""
+
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = [
     "tests.fixtures.clock",
@@ -6,3 +12,13 @@ pytest_plugins = [
     "tests.fixtures.postgres",
     "tests.fixtures.s3",
 ]
+
+settings.register_profile(
+    "same",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("explore", settings.get_profile("same"), derandomize=False)
+settings.load_profile("same")
