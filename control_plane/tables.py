@@ -249,7 +249,7 @@ def states(found: Sequence[PublishState], *, whole: bool) -> Iterator[Renderable
     if not found:
         yield "no publish states yet"
         return
-    numbers = ("created", "updated", "deleted", "not applied")
+    numbers = ("created", "updated", "deleted", "not\napplied")
     made = table("publish states", "batch", "published", *numbers, numbers=numbers)
     for each in found:
         m = each.metrics
