@@ -7,8 +7,10 @@ What is wrong with a question (an unknown id, a setting that cannot be used) goe
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -93,7 +95,6 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Run one benchmark, and show its figures against their peers and goals."""
-    from contextlib import redirect_stdout
     from importlib import import_module
 
     from benchmarks.harness import report
@@ -101,7 +102,7 @@ def bench(
 
     if name not in BENCHES:
         raise NotFound(f"there is no bench {name!r}: choose one of {', '.join(BENCHES)}")
-    with redirect_stdout(sys.stderr):
+    with _stdout_to_stderr():
         results = import_module(f"benchmarks.{name}").run(quick=quick)
     report(name, results, as_json=as_json)
 
@@ -303,6 +304,20 @@ def _show(answer: Any, as_json: bool, renderables: Callable[[], Iterable[Rendera
         if number:
             out.print()
         out.print(each, soft_wrap=isinstance(each, str), markup=False, highlight=False)
+
+
+@contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """Send to stderr what is printed in the block, by child processes too: stdout is for the answer alone."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _source(text: str | None) -> SourceId | None:
