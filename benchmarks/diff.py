@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks.harness import Result, at_least, at_most, resident_bytes, result
 from penstock.batch.index import IndexFile, IndexSection, SectionRows, sort_order, write_index
-from penstock.diff.keys import diff_section
+from penstock.diff.keys import PIECE_ROWS, diff_section
 from penstock.diff.stretches import touched
 from penstock.identity.digest import U64
 
@@ -175,8 +175,10 @@ def allowed_bytes(before: Path | None, after: Path) -> int:
     footers = file_b.bytes_read + file_a.bytes_read
     if old.totals == new.totals:
         return footers
-    leaves = touched(old.directory(), new.directory())
-    rows = int((leaves.before_hi - leaves.before_lo + leaves.after_hi - leaves.after_lo).sum())
+    rows = sum(
+        int((found.before_hi - found.before_lo + found.after_hi - found.after_lo).sum())
+        for found in touched(old.tree(), new.tree(), PIECE_ROWS)
+    )
     return file_b.bytes_read + file_a.bytes_read + 2 * ROW_BYTES * rows
 
 

@@ -3,7 +3,7 @@
 The file format ``penstock-index/1`` is ``docs/reference/index_format.md``; why it is so is
 ``docs/adr/0003-index-and-snapshot.md``. In short, all words little-endian 64-bit::
 
-    magic | per type: columns key_hi, key_lo, hash_hi, hash_lo[, locator], leaf directory | JSON footer | trailer
+    magic | per type: columns key_hi, key_lo, hash_hi, hash_lo[, locator], leaves, buckets | JSON footer | trailer
 
 Rows of a type are sorted by ``(key_hi, key_lo)``. A row begins a leaf if it is the first of its section or the low
 bits of its ``key_lo`` are all zero, so that the cuts depend on content only and an insertion moves no other leaf. A
@@ -25,22 +25,29 @@ from pydantic import ValidationError
 
 from penstock.batch.index_rows import (
     I64,
-    LEAF_MASK,
     NOTHING,
     Column,
     Columns,
-    Directory,
     KeyedRows,
     SectionRows,
     Totals,
     equal_neighbours,
     find_rows,
     joined,
-    leaf_of,
     leaf_starts,
     positions_of,
     sort_order,
     wrapping_sum,
+)
+from penstock.batch.index_tree import (
+    LEAF_MASK,
+    Directory,
+    Fences,
+    LeafTree,
+    MemoryTree,
+    holding,
+    leaf_of,
+    ranges,
 )
 from penstock.batch.index_writing import MAGIC, TRAILER, Footer, SectionEntry, Sink, write_index
 from penstock.errors import IndexCorrupt
@@ -57,7 +64,8 @@ DENSE_ROWS = 2048
 
 
 _COLUMNS: tuple[Column, ...] = ("key_hi", "key_lo", "hash_hi", "hash_lo")
-_DIRECTORY_ARRAYS = 5
+_LEAF_WORDS = 5
+_BUCKET_WORDS = 6
 _MAX_FOOTER_BYTES = 64 * 1024 * 1024
 
 
@@ -156,36 +164,25 @@ class IndexSection:
         return None if "locator" in self.entry.columns else self.start
 
     def directory(self) -> Directory:
-        """Return the leaves, read once. Raises :class:`IndexCorrupt` if they do not add up to the section."""
-        return self._directory
+        """Return all leaves. Raises :class:`IndexCorrupt` if they do not add up to the section."""
+        tree = self._tree
+        n = len(tree.buckets)
+        every = tree.leaves(np.zeros(min(n, 1), np.int64), np.full(min(n, 1), n))
+        return Directory(
+            key_hi=every.key_hi,
+            key_lo=every.key_lo,
+            first=np.append(every.lo, self.rows),
+            sum_hi=every.sum_hi,
+            sum_lo=every.sum_lo,
+        )
+
+    def tree(self) -> LeafTree:
+        """Return the leaves by the bucket. Raises :class:`IndexCorrupt` if buckets do not add up to the section."""
+        return self._tree
 
     @cached_property
-    def _directory(self) -> Directory:
-        n = self.entry.leaves
-        words = self.file.copied(self.entry.directory, _DIRECTORY_ARRAYS * n)
-        key_hi, key_lo, starts, sum_hi, sum_lo = words.reshape(_DIRECTORY_ARRAYS, n)
-        first = np.append(starts.astype(np.int64), self.rows)
-        directory = Directory(
-            key_hi=key_hi, key_lo=key_lo, first=first, sum_hi=sum_hi, sum_lo=sum_lo
-        )
-        self._check(directory)
-        return directory
-
-    def _check(self, leaves: Directory) -> None:
-        adds_up = (wrapping_sum(leaves.sum_hi), wrapping_sum(leaves.sum_lo)) == (
-            self.entry.sum_hi,
-            self.entry.sum_lo,
-        )
-        rises = not len(leaves) or (
-            leaves.first[0] == 0
-            and bool((np.diff(leaves.first) > 0).all())
-            and bool((leaves.key_hi[1:] >= leaves.key_hi[:-1]).all())
-        )
-        if not adds_up or not rises or (not len(leaves)) != (not self.rows):
-            raise IndexCorrupt(
-                f"{self.file.where}: the leaf directory of type {self.type_name!r} (byte "
-                f"{self.entry.directory}) does not add up to its section: land the batch again"
-            )
+    def _tree(self) -> FileTree:
+        return FileTree(self)
 
     def read(self, columns: Sequence[Column], lo: int, hi: int) -> tuple[U64, ...]:
         """Return some columns of the rows ``lo`` to ``hi``, counted from the section's first."""
@@ -243,6 +240,90 @@ class IndexSection:
         return np.where(positions < 0, positions, positions + self.start)
 
 
+class FileTree:
+    """The leaves of one section of a file: buckets are held, leaves read whenever they are asked for."""
+
+    def __init__(self, section: IndexSection) -> None:
+        entry = section.entry
+        self._section = section
+        words = section.file.copied(entry.bucket_directory, _BUCKET_WORDS * entry.buckets)
+        key_hi, key_lo, first, leaf, sum_hi, sum_lo = words.reshape(-1, _BUCKET_WORDS).T.copy()
+        lo = first.view(np.int64)
+        self.buckets = Fences(
+            key_hi=key_hi,
+            key_lo=key_lo,
+            lo=lo,
+            hi=np.append(lo[1:], np.full(min(len(lo), 1), entry.rows)),
+            sum_hi=sum_hi,
+            sum_lo=sum_lo,
+            starts=np.zeros(min(len(lo), 1), np.int64),
+        )
+        self._leaf = np.append(leaf.view(np.int64), entry.leaves)
+        self._check_buckets()
+
+    def leaves(self, lo: I64, hi: I64) -> Fences:
+        """Return the leaves of several ranges of buckets. Raises :class:`IndexCorrupt` if they do not add up."""
+        bounds, buckets, entry = self._leaf, self.buckets, self._section.entry
+        low, high = bounds[lo], bounds[hi]
+        reads = np.append(True, low[1:] != high[:-1])[: len(low)]
+        words = self._section.file.scattered(
+            entry.directory,
+            _LEAF_WORDS * low[reads],
+            _LEAF_WORDS * high[np.append(reads[1:], True)[: len(low)]],
+        )
+        key_hi, key_lo, first, sum_hi, sum_lo = words.reshape(-1, _LEAF_WORDS).T.copy()
+        starts = np.cumsum(high - low) - (high - low)
+        begins = first.view(np.int64)
+        ends = np.append(begins[1:], begins[:1])
+        if len(lo):
+            ends[np.append(starts[1:], len(begins)) - 1] = buckets.hi[hi - 1]
+        found = Fences(
+            key_hi=key_hi,
+            key_lo=key_lo,
+            lo=begins,
+            hi=ends,
+            sum_hi=sum_hi,
+            sum_lo=sum_lo,
+            starts=starts,
+        )
+        self._check_leaves(found, ranges(lo, hi)[0])
+        return found
+
+    def _check_buckets(self) -> None:
+        buckets, leaf, entry = self.buckets, self._leaf, self._section.entry
+        adds_up = (wrapping_sum(buckets.sum_hi), wrapping_sum(buckets.sum_lo)) == (
+            entry.sum_hi,
+            entry.sum_lo,
+        )
+        begins = not len(buckets) or (buckets.lo[0] == 0 and leaf[0] == 0)
+        fits = (not len(buckets)) == (not entry.rows) and bool((np.diff(leaf) > 0).all())
+        if not (adds_up and begins and fits and buckets.rise()):
+            raise self._corrupt("its section", entry.bucket_directory)
+
+    def _check_leaves(self, leaves: Fences, bucket: I64) -> None:
+        """Check what was read of some buckets against what these say of it."""
+        if not len(bucket):
+            return
+        buckets = self.buckets
+        sizes = self._leaf[bucket + 1] - self._leaf[bucket]
+        at = np.cumsum(sizes) - sizes
+        same = (
+            (leaves.lo[at] == buckets.lo[bucket])
+            & (leaves.key_hi[at] == buckets.key_hi[bucket])
+            & (leaves.key_lo[at] == buckets.key_lo[bucket])
+            & (np.add.reduceat(leaves.sum_hi, at) == buckets.sum_hi[bucket])
+            & (np.add.reduceat(leaves.sum_lo, at) == buckets.sum_lo[bucket])
+        )
+        if not (same.all() and leaves.rise()):
+            raise self._corrupt("its buckets", self._section.entry.directory)
+
+    def _corrupt(self, whole: str, offset: int) -> IndexCorrupt:
+        return IndexCorrupt(
+            f"{self._section.file.where}: the leaf directory of type {self._section.type_name!r} (byte "
+            f"{offset}) does not add up to {whole}: land the batch again"
+        )
+
+
 class IndexFile:
     """An open index file. Only the footer is read until a section is asked for more."""
 
@@ -288,6 +369,8 @@ class IndexFile:
         starts, sizes = (8 * lo + offset).tolist(), (8 * (hi - lo)).tolist()
         if self._map is None:
             return joined(self.words(a, n // 8) for a, n in zip(starts, sizes, strict=True))
+        if not starts:
+            return np.empty(0, np.uint64)
         span = int(hi[-1] - lo[0])
         if len(lo) > 1 and span < DENSE_ROWS * len(lo):
             self.count(sum(sizes), resident=8 * span)
@@ -357,7 +440,8 @@ def _read_footer(reader: RangeReader, where: str) -> tuple[Footer, int]:
 def _check_bounds(footer: Footer, end: int, where: str) -> None:
     for entry in footer.sections:
         stops = [offset + 8 * entry.rows for offset in entry.columns.values()]
-        stops.append(entry.directory + 8 * _DIRECTORY_ARRAYS * entry.leaves)
+        stops.append(entry.directory + 8 * _LEAF_WORDS * entry.leaves)
+        stops.append(entry.bucket_directory + 8 * _BUCKET_WORDS * entry.buckets)
         if (
             not set(_COLUMNS) <= set(entry.columns)
             or max(stops) > end
@@ -378,16 +462,20 @@ __all__ = [
     "Column",
     "Columns",
     "Directory",
+    "Fences",
     "IndexFile",
     "IndexSection",
     "KeyedRows",
+    "LeafTree",
     "MappedReader",
+    "MemoryTree",
     "RangeReader",
     "SectionRows",
     "Sink",
     "Totals",
     "equal_neighbours",
     "find_rows",
+    "holding",
     "joined",
     "leaf_of",
     "leaf_starts",

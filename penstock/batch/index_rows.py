@@ -10,9 +10,14 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from penstock.batch.index_tree import (
+    LEAF_MASK,
+    Directory,
+    LeafTree,
+    MemoryTree,
+    holding,
+)
 from penstock.identity.digest import U64
-
-LEAF_MASK = 127
 
 Column = Literal["key_hi", "key_lo", "hash_hi", "hash_lo", "locator", "before_hi", "before_lo"]
 I64 = npt.NDArray[np.int64]
@@ -28,24 +33,6 @@ class Totals:
 
 
 NOTHING = Totals(rows=0, sum_hi=0, sum_lo=0)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Directory:
-    """The leaves of one section: arrays of one length n, and ``first`` of length n + 1.
-
-    Leaf i holds rows ``first[i]`` to ``first[i + 1]``, whose keys are at least ``(key_hi[i], key_lo[i])`` and below the
-    next leaf's; the first leaf begins below every key, whatever its own first key is.
-    """
-
-    key_hi: U64
-    key_lo: U64
-    first: I64
-    sum_hi: U64
-    sum_lo: U64
-
-    def __len__(self) -> int:
-        return len(self.key_hi)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,7 +74,11 @@ class KeyedRows(Protocol):
         ...
 
     def directory(self) -> Directory:
-        """Return the leaves."""
+        """Return all leaves."""
+        ...
+
+    def tree(self) -> LeafTree:
+        """Return the leaves by the bucket."""
         ...
 
     def read(self, columns: Sequence[Column], lo: int, hi: int) -> tuple[U64, ...]:
@@ -140,7 +131,7 @@ class SectionRows:
         return 0 if self.locator is None else None
 
     def directory(self) -> Directory:
-        """Return the leaves."""
+        """Return all leaves."""
         first = np.append(leaf_starts(self.key_lo), self.rows)
         starts = first[:-1]
         return Directory(
@@ -150,6 +141,10 @@ class SectionRows:
             sum_hi=leaf_sums(self.hash_hi, starts),
             sum_lo=leaf_sums(self.hash_lo, starts),
         )
+
+    def tree(self) -> LeafTree:
+        """Return the leaves by the bucket."""
+        return MemoryTree(self.directory())
 
     def read(self, columns: Sequence[Column], lo: int, hi: int) -> tuple[U64, ...]:
         """Return some columns of the rows ``lo`` to ``hi``."""
@@ -238,12 +233,12 @@ def find_rows(section: KeyedRows, key_hi: U64, key_lo: U64, *, locators: bool = 
     found = np.full(len(key_hi), -1, np.int64)
     if not section.rows or not len(key_hi):
         return found
-    leaves = section.directory()
     order = sort_order(key_hi, key_lo)
-    leaf = leaf_of(leaves, key_hi[order], key_lo[order])
-    for first, stop in _runs(leaf):
+    leaves, leaf = holding(section.tree(), key_hi[order], key_lo[order])
+    low, high = leaves.lo[leaf], leaves.hi[leaf]
+    for first, stop in _runs(low, high):
         ask = order[first:stop]
-        lo, hi = int(leaves.first[leaf[first]]), int(leaves.first[leaf[stop - 1] + 1])
+        lo, hi = int(low[first]), int(high[stop - 1])
         have_hi, have_lo = section.read(("key_hi", "key_lo"), lo, hi)
         at = positions_of(have_hi, have_lo, key_hi[ask], key_lo[ask])
         there = at >= 0
@@ -253,17 +248,6 @@ def find_rows(section: KeyedRows, key_hi: U64, key_lo: U64, *, locators: bool = 
         else:
             found[ask[there]] = at[there] + lo
     return found
-
-
-def leaf_of(leaves: Directory, key_hi: U64, key_lo: U64) -> I64:
-    """Return the leaf that would hold each key; everything below the second fence lies in the first leaf."""
-    leaf = np.searchsorted(leaves.key_hi, key_hi, "right") - 1
-    while True:
-        at = np.maximum(leaf, 0)
-        past = (leaf > 0) & (leaves.key_hi[at] == key_hi) & (leaves.key_lo[at] > key_lo)
-        if not past.any():
-            return np.maximum(leaf, 0).astype(np.int64, copy=False)
-        leaf = leaf - past
 
 
 def positions_of(have_hi: U64, have_lo: U64, key_hi: U64, key_lo: U64) -> I64:
@@ -281,9 +265,8 @@ def positions_of(have_hi: U64, have_lo: U64, key_hi: U64, key_lo: U64) -> I64:
         at = at + behind
 
 
-def _runs(leaf: I64, *, max_leaves: int = 512) -> Iterator[tuple[int, int]]:
-    """Cut sorted leaf numbers into runs of neighbouring leaves, so that each run is one read."""
-    if not len(leaf):
-        return
-    cuts = np.flatnonzero((np.diff(leaf) > 1) | (np.diff(leaf // max_leaves) > 0)) + 1
-    yield from pairwise([0, *cuts.tolist(), len(leaf)])
+def _runs(low: I64, high: I64, *, max_rows: int = 65_536) -> Iterator[tuple[int, int]]:
+    """Cut leaves, by the rows they hold, into runs of neighbouring ones, so that each run is one read."""
+    apart = (low[1:] != low[:-1]) & (low[1:] != high[:-1])
+    cuts = np.flatnonzero(apart | (np.diff(low // max_rows) > 0)) + 1
+    yield from pairwise([0, *cuts.tolist(), len(low)])

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from penstock.batch.index_rows import I64, LEAF_MASK, Column, KeyedRows, leaf_sums, wrapping_sum
+from penstock.batch.index_rows import I64, Column, KeyedRows, leaf_sums, wrapping_sum
+from penstock.batch.index_tree import LEAF_MASK, Directory, MemoryTree
 from penstock.errors import IndexCorrupt
 from penstock.identity.digest import U64
 
@@ -40,6 +41,8 @@ class SectionEntry(BaseModel):
     columns: dict[str, int]
     leaves: int = Field(ge=0)
     directory: int = Field(ge=0)
+    buckets: int = Field(ge=0)
+    bucket_directory: int = Field(ge=0)
 
 
 class Footer(BaseModel):
@@ -111,8 +114,12 @@ def _write_section(
         for (values,) in _chunks(section, (name,)):
             out.array(values)
     directory = out.size_bytes
-    for array in (fence_hi, fence_lo, starts.astype(np.uint64), sum_hi, sum_lo):
-        out.array(array)
+    first = np.append(starts, section.rows)
+    leaves = Directory(key_hi=fence_hi, key_lo=fence_lo, first=first, sum_hi=sum_hi, sum_lo=sum_lo)
+    tree = MemoryTree(leaves)
+    _write_records(out, fence_hi, fence_lo, starts, sum_hi, sum_lo)
+    bucket_directory, top = out.size_bytes, tree.buckets
+    _write_records(out, top.key_hi, top.key_lo, top.lo, tree.first_leaf, top.sum_hi, top.sum_lo)
     return SectionEntry(
         type_name=section.type_name,
         start=start,
@@ -122,7 +129,14 @@ def _write_section(
         columns=offsets,
         leaves=len(starts),
         directory=directory,
+        buckets=len(top),
+        bucket_directory=bucket_directory,
     )
+
+
+def _write_records(out: _Out, *fields: U64 | I64) -> None:
+    """Write one record after the other, so that a range of them is one range of bytes."""
+    out.array(np.stack([field.astype(np.uint64, copy=False) for field in fields], axis=1).ravel())
 
 
 def _chunks(section: KeyedRows, columns: tuple[Column, ...]) -> Iterator[tuple[U64, ...]]:

@@ -1,8 +1,8 @@
 """Which keys changed between two sorted indexes, found in bounded memory and with as few reads as can be.
 
 1. Sections whose totals agree are equal: nothing else is read.
-2. The leaf directories are compared between the fences that both have (``stretches``); only where the sums differ are
-   rows read.
+2. Buckets, and the leaves of buckets that differ, are compared between the fences that both have (``stretches``);
+   only where the sums differ are rows read.
 3. Rows of those stretches are merged by the piece of some 16k rows (``merge``), and what was found must explain
    the difference of the sums; if it does not, the piece is merged again on all 128 bits, and if that does not
    explain it either, a file is corrupt.
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from penstock.batch.index import Directory, KeyedRows
+from penstock.batch.index import KeyedRows
 from penstock.diff.compiled import CompiledMerge, compiled_merge
 from penstock.diff.merge import Merged, Side, exact, fast
 from penstock.diff.rows import DiffCounts, KeyChanges, RowRefs
@@ -101,10 +101,9 @@ class SectionDiff:
             yield merged
 
     def _compared(self, before: KeyedRows, after: KeyedRows) -> Iterator[Merged]:
-        stretches = touched(before.directory(), after.directory())
         compiled = compiled_merge(before, after, wanted=self.compiled)
         moved_hi, moved_lo = 0, 0
-        for piece in pieces(before, after, stretches, self.piece_rows):
+        for piece in self._pieces(before, after):
             if compiled is not None:
                 merged = self._merged_at_once(compiled, piece)
             else:
@@ -118,6 +117,10 @@ class SectionDiff:
                 if (moved_hi, moved_lo) != (piece.moved_hi, piece.moved_lo):
                     raise self._corrupt(piece)
                 moved_hi, moved_lo = 0, 0
+
+    def _pieces(self, before: KeyedRows, after: KeyedRows) -> Iterator[Piece]:
+        for stretches in touched(before.tree(), after.tree(), self.piece_rows):
+            yield from pieces(before, after, stretches, self.piece_rows)
 
     def _merged(self, before: KeyedRows, after: KeyedRows, piece: Piece) -> Merged:
         sides = Side(before, piece.before), Side(after, piece.after)
@@ -141,8 +144,7 @@ class SectionDiff:
         return merged
 
     def _looked_up(self, before: KeyedRows, after: KeyedRows) -> Iterator[Merged]:
-        leaves: Directory = before.directory()
-        for stretches in named(leaves, after, self.piece_rows):
+        for stretches in named(before.tree(), after, self.piece_rows):
             for piece in pieces(before, after, stretches, self.piece_rows):
                 old = Side(before, piece.before)
                 sums = (_sum(old, "hash_hi"), _sum(old, "hash_lo"))

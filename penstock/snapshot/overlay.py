@@ -16,6 +16,8 @@ from penstock.batch.index import (
     Columns,
     Directory,
     KeyedRows,
+    LeafTree,
+    MemoryTree,
     SectionRows,
     Totals,
     joined,
@@ -68,8 +70,12 @@ class LocatedRows:
         return None if first is None else first + (self.ordinal << LOCATOR_ROW_BITS)
 
     def directory(self) -> Directory:
-        """Return the leaves."""
+        """Return all leaves."""
         return self.section.directory()
+
+    def tree(self) -> LeafTree:
+        """Return the leaves by the bucket."""
+        return self.section.tree()
 
     def read(self, columns: Sequence[Column], lo: int, hi: int) -> tuple[U64, ...]:
         """Return some columns of the rows ``lo`` to ``hi``."""
@@ -168,6 +174,14 @@ class OverlaySection:
     def directory(self) -> Directory:
         """Return the base's leaves with the counts and sums that they have under the changes."""
         return self._directory
+
+    def tree(self) -> LeafTree:
+        """Return the same leaves by the bucket."""
+        return self._tree
+
+    @cached_property
+    def _tree(self) -> MemoryTree:
+        return MemoryTree(self._directory)
 
     @cached_property
     def _directory(self) -> Directory:

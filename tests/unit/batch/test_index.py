@@ -195,13 +195,40 @@ def test_a_flipped_bit_in_what_describes_the_file_is_named(at: int) -> None:
         opened(bytes(data))
 
 
-def test_a_flipped_bit_in_the_directory_is_named() -> None:
-    """The leaves have to add up to their section."""
-    section = opened(written(rows_of("table"))).sections["table"]
+@pytest.mark.parametrize("word", range(5))
+def test_a_flipped_bit_in_a_leaf_is_named(word: int) -> None:
+    """The leaves have to add up to their bucket, rise, and begin where it does."""
+    entry = opened(written(rows_of("table"))).sections["table"].entry
     data = bytearray(written(rows_of("table")))
-    data[section.entry.directory + 8 * 4 * section.entry.leaves + 3] ^= 16
+    data[entry.directory + 8 * word + (7 if word == 2 else 3)] ^= 16
     with pytest.raises(IndexCorrupt, match=r"leaf directory of type 'table'"):
         opened(bytes(data)).sections["table"].directory()
+
+
+@pytest.mark.parametrize("word", range(6))
+def test_a_flipped_bit_in_a_bucket_is_named(word: int) -> None:
+    """Buckets have to add up to their section, and leaves to begin where their bucket does."""
+    rows = rows_of("table", 50_000)
+    entry = opened(written(rows)).sections["table"].entry
+    assert entry.buckets > 2
+    data = bytearray(written(rows))
+    data[entry.bucket_directory + 48 + 8 * word] ^= 1
+    with pytest.raises(IndexCorrupt, match=r"leaf directory of type 'table'"):
+        opened(bytes(data)).sections["table"].directory()
+
+
+def test_leaves_are_read_by_the_bucket() -> None:
+    """Ranges of buckets give the leaves that the whole directory has there, from a file and from memory."""
+    rows = rows_of("table", 50_000)
+    every, file = rows.directory(), opened(written(rows))
+    lo, hi = np.array([0, 2, 3]), np.array([1, 3, 5])
+    for tree in (rows.tree(), file.sections["table"].tree()):
+        found, top = tree.leaves(lo, hi), tree.buckets
+        assert (top.lo[1:] == top.hi[:-1]).all()
+        assert found.lo[found.starts].tolist() == top.lo[lo].tolist()
+        assert found.key_hi.tolist() == every.key_hi[np.isin(every.first[:-1], found.lo)].tolist()
+        assert int((found.hi - found.lo).sum()) == int((top.hi - top.lo)[[0, 2, 3, 4]].sum())
+        assert found.sum_lo.sum() == top.sum_lo[[0, 2, 3, 4]].sum()
 
 
 def test_a_reader_that_returns_too_little_is_noticed() -> None:

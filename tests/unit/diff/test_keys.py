@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from penstock.batch.index import BytesReader, IndexFile, SectionRows
+from penstock.batch.index import BytesReader, IndexFile, SectionRows, holding
+from penstock.batch.index_tree import BUCKET_MASK
 from penstock.diff.keys import diff_section
-from penstock.diff.merge import _merge_by_search, places
+from penstock.diff.places import merge_by_search, places
 from penstock.errors import IndexCorrupt
+from tests.property.index_models import MappedBytes
 from tests.unit.batch.test_index import rows_of, words, written
 
 
@@ -51,16 +53,43 @@ def test_equal_sections_read_nothing_but_their_totals() -> None:
     assert diff.counts.unchanged == 50_000
 
 
-def test_one_changed_row_reads_the_directories_and_one_leaf() -> None:
-    """Bytes read are at most the digest tables and twice the touched leaves."""
+def test_one_changed_row_reads_the_buckets_one_of_them_and_one_leaf() -> None:
+    """Bytes read are at most the digests that have to be compared and twice the touched leaves."""
     rows = rows_of("t", 50_000)
     before, after = opened(rows), opened(edited(rows, [33_333]))
+    footer = before.bytes_read
     (changes,) = diff_section(before.sections["t"], after.sections["t"], absent=True)
     assert changes.updated_after.rows.tolist() == [33_333]
-    leaves = before.sections["t"].directory()
-    leaf = int(np.diff(leaves.first)[np.searchsorted(leaves.first, 33_333, "right") - 1])
-    assert before.bytes_read <= 40 * len(leaves) + 2 * 32 * leaf + 1000
     assert after.bytes_read == before.bytes_read
+    read = before.bytes_read - footer
+    tree, row = before.sections["t"].tree(), np.array([33_333])
+    leaves, leaf = holding(tree, rows.key_hi[row], rows.key_lo[row])
+    touched_rows = int((leaves.hi - leaves.lo)[leaf[0]])
+    assert read <= 48 * len(tree.buckets) + 40 * len(leaves) + 2 * 32 * touched_rows
+    assert len(leaves) < len(before.sections["t"].directory()) / 2
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_sides_without_a_fence_in_common_are_cut_into_pieces(compiled: bool) -> None:
+    """Where all rows were replaced, buckets and leaves are read some at a time, and every row is told once."""
+    sides = [rows_of("t", 3000, seed=seed) for seed in (5, 6)]
+    buckets = [
+        SectionRows(
+            type_name="t",
+            key_hi=side.key_hi,
+            key_lo=side.key_lo & ~np.uint64(BUCKET_MASK),
+            hash_hi=side.hash_hi,
+            hash_lo=side.hash_lo,
+        )
+        for side in sides
+    ]
+    for before, after in (sides, buckets, [sides[0], buckets[1]]):
+        diff = diff_section(before, after, absent=True, piece_rows=10, compiled=compiled)
+        found = list(diff)
+        assert max(map(len, found)) < 2000
+        assert (np.concatenate([one.created.key_hi for one in found]) == after.key_hi).all()
+        assert (np.concatenate([one.deleted.key_hi for one in found]) == before.key_hi).all()
+        assert (diff.counts.created, diff.counts.deleted) == (3000, 3000)
 
 
 def test_changes_come_by_the_piece_in_order_of_keys() -> None:
@@ -88,7 +117,10 @@ def test_a_small_delta_reads_only_the_leaves_it_names() -> None:
 
 @pytest.mark.parametrize("column", ["hash_hi", "hash_lo"])
 @pytest.mark.parametrize("absent", [True, False])
-def test_rows_that_are_not_what_their_leaf_says_are_noticed(column: str, absent: bool) -> None:
+@pytest.mark.parametrize("compiled", [True, False])
+def test_rows_that_are_not_what_their_leaf_says_are_noticed(
+    column: str, absent: bool, compiled: bool
+) -> None:
     """A bit that flipped in a digest of a leaf that is read raises instead of planning on it."""
     rows = rows_of("t", 3000)
     after = edited(rows, [1500])
@@ -97,9 +129,10 @@ def test_rows_that_are_not_what_their_leaf_says_are_noticed(column: str, absent:
     data[section.entry.columns[column] + 8 * 1500 + 1] ^= 4
     if not absent:
         after = without(after, [n for n in range(3000) if n != 1500])
-    broken = IndexFile.open(BytesReader(bytes(data))).sections["t"]
+    broken = IndexFile.open(MappedBytes(bytes(data))).sections["t"]
+    other = IndexFile.open(MappedBytes(written(after))).sections["t"]
     with pytest.raises(IndexCorrupt, match=r"type 't' do not add up to the digests"):
-        list(diff_section(broken, opened(after).sections["t"], absent=absent))
+        list(diff_section(broken, other, absent=absent, compiled=compiled))
 
 
 def test_rows_that_share_half_a_key_are_told_apart() -> None:
@@ -126,7 +159,7 @@ def test_both_merges_agree() -> None:
     """The compiled merge and the binary search in its place give the same answer."""
     have, want = rows_of("t", 5000).key_hi, rows_of("t", 5000, seed=3).key_hi
     mixed = np.sort(np.concatenate([want, have[::7]]))
-    assert places(have, mixed).tolist() == _merge_by_search(have, mixed).tolist()
+    assert places(have, mixed).tolist() == merge_by_search(have, mixed).tolist()
 
 
 class _Mapped:
@@ -153,17 +186,18 @@ class _Mapped:
         self._file.close()
 
 
-def test_a_mapped_file_gives_the_same_changes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_mapped_file_gives_the_same_changes(tmp_path: Path, compiled: bool) -> None:
     """Rows scattered over a mapped file are found as in one that is read, and its pages are let go."""
     rows = rows_of("t", 300_000)
     after = without(edited(rows, list(range(0, 300_000, 900))), list(range(5, 300_000, 5000)))
-    expected = list(diff_section(rows, after, absent=True))
+    expected = list(diff_section(rows, after, absent=True, compiled=False))
     readers = []
     for name, side in (("before", rows), ("after", after)):
         (tmp_path / name).write_bytes(written(side))
         readers.append(_Mapped(tmp_path / name))
     sections = [IndexFile.open(reader).sections["t"] for reader in readers]
-    found = list(diff_section(sections[0], sections[1], absent=True))
+    found = list(diff_section(sections[0], sections[1], absent=True, compiled=compiled))
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
         for part in ("created", "updated_before", "updated_after", "deleted"):
