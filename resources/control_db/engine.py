@@ -86,6 +86,10 @@ def _configure_sqlite(connection: DBAPIConnection, _record: object) -> None:
     # FULL, not NORMAL: a fencing token that a power cut took back would lock its lane out of its target.
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
+    # The registry writes some 15 MB at once, with keys in any order: by default its pages would be spilled before the
+    # commit and checkpointed after each. Measured: a fifth fewer bytes written.
+    cursor.execute("PRAGMA cache_size = -32768")  # KiB, at most, per connection
+    cursor.execute("PRAGMA wal_autocheckpoint = 16384")  # pages: a WAL of 64 MiB
     cursor.close()
 
 

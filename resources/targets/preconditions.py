@@ -15,15 +15,16 @@ class Moved(Exception):
 
 
 def unstorable(operations: pa.Table) -> Rejected | None:
-    """Refuse text with a NUL character everywhere alike: PostgreSQL cannot keep it, SQLite would.
+    """Refuse keys with a NUL character everywhere alike: PostgreSQL cannot keep it in text, SQLite would.
 
-    Attributes cannot hold one as canonical text, where it is written as an escape.
+    Attributes are canonical text, which has an escape for it.
     """
-    for name in ("key", "to_key", "attributes"):
-        hits = operations.filter(pc.match_substring(operations[name], "\0"))
-        if len(hits):
+    for name in ("key", "to_key"):
+        holds_nul = pc.match_substring(operations[name], "\0")
+        if pc.any(holds_nul).as_py():
+            hits = operations.filter(holds_nul)
             return Rejected(
-                code="nul_in_text",
+                code="nul_in_key",
                 message=f"{name} of {hits['type_name'][0].as_py()} {hits['key'][0].as_py()!r} holds a NUL "
                 "character, which no text column can keep: take it out at the source",
             )

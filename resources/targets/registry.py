@@ -78,7 +78,9 @@ class RegistryTarget:
         with self._engine.begin() as connection:
             _take_fence(connection, context)
             for kind in kinds:
-                rows = operations.filter(pc.equal(operations["kind"], str(kind)))
+                # A wave is of one kind as a rule; a filter would copy all of the chunk's attributes.
+                same_kind = pc.equal(operations["kind"], str(kind))
+                rows = operations if len(kinds) == 1 else operations.filter(same_kind)
                 projection = self._projection(kind, context.source_id)
                 outcome = _apply_all(connection, projection, rows, context)
                 outcomes.append(outcome or _apply_sorted(connection, projection, rows, context))
