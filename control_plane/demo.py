@@ -24,8 +24,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
+from control_plane import tables
 from control_plane.demo_world import DemoWorld
-from control_plane.supervisor import ROOT, Stack, free_port
+from control_plane.supervisor import ROOT, Stack, die_with_parent, free_port
 from penstock.errors import PenstockError
 from penstock.identity import ids
 from penstock.identity.ids import SourceId
@@ -62,7 +63,7 @@ class Round:
 
 def run_demo(console: Console | None = None, *, keep: bool = False) -> int:
     """Run the demo; returns 0 if creates, updates and deletes were all seen and every batch is COMPLETE."""
-    console = console or Console()
+    console = console or tables.console()
     own_url = os.environ.get("DEMO_URL")
     with ExitStack() as stack:
         home = Path(tempfile.mkdtemp(prefix="penstock-demo-"))
@@ -138,6 +139,7 @@ def _s3(settings: Settings, environ: Mapping[str, str], home: Path) -> Iterator[
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=die_with_parent,  # noqa: PLW1509  one system call
         )
         try:
             _create_bucket(endpoint, environ)
@@ -199,15 +201,19 @@ def _round(
             stderr=subprocess.STDOUT,
         )
     watch = _Watch(platform, sources, since)
-    with Live(watch.renderable, console=console, refresh_per_second=5, redirect_stdout=False):
-        while not watch.look():
-            dagster.check()
-            if collecting.poll() not in {None, 0}:
-                raise DemoFailed(f"collecting failed: see the end of {log.name}")
-            if time.monotonic() - start > _TIME_S:
-                raise DemoFailed(f"not every batch was published within {_TIME_S:g} s")
-            time.sleep(0.2)
-    collecting.wait()
+    try:
+        with Live(watch.renderable, console=console, refresh_per_second=5, redirect_stdout=False):
+            while not watch.look():
+                dagster.check()
+                if collecting.poll() not in {None, 0}:
+                    raise DemoFailed(f"collecting failed: see the end of {log.name}")
+                if time.monotonic() - start > _TIME_S:
+                    raise DemoFailed(f"not every batch was published within {_TIME_S:g} s")
+                time.sleep(0.2)
+        collecting.wait()
+    finally:
+        collecting.terminate()
+        collecting.wait()
     return Round(title=title, states=watch.settled(), seconds=time.monotonic() - start)
 
 

@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from types import FrameType
 
@@ -154,6 +155,7 @@ class Stack:
         return self.settings.home / "logs" / f"{child.name}.log"
 
     def _start(self, child: Child) -> None:
+        _libc()
         log = self.log_of(child)
         if log.exists() and log.stat().st_size > LOG_BYTES:
             log.replace(log.with_suffix(".log.1"))
@@ -166,7 +168,7 @@ class Stack:
                 env=self.environ,
                 cwd=self.settings.home,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509  this process starts no threads before it
+                preexec_fn=die_with_parent,  # noqa: PLW1509  one system call
             )
 
     def _wait_until_ready(self, child: Child) -> None:
@@ -236,8 +238,15 @@ def settings_environ(settings: Settings) -> dict[str, str]:
     return found
 
 
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def die_with_parent() -> None:
+    """Have the kernel end this process when the one that started it ends, however that ends."""
+    _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    """Open the C library, once and not between fork and exec, where another thread may hold the loader's lock."""
+    return ctypes.CDLL(None)
 
 
 def _wait(process: subprocess.Popen[bytes], patience_s: float) -> None:
