@@ -178,24 +178,26 @@ def batch_metadata(report: LandReport) -> dict[str, Any]:
 
 
 def published_metadata(report: PublishReport) -> dict[str, Any]:
-    """Describe a publish."""
+    """Describe a publish: what took effect, or why nothing did."""
     state = report.state
-    metadata: dict[str, Any] = {
-        **state.metrics.model_dump(),
+    about = {
         "status": str(state.status),
         "target": state.target_id,
+        "plan": state.execution_plan_path or "",
+        "plan digest": state.plan_digest or "",
+    }
+    if state.status is not PublishStatus.COMPLETE:
+        return {"error": failure_of(state), **about}
+    return {
+        **state.metrics.model_dump(),
+        **about,
         "exceptions": state.exceptions,
         "operations": report.operations,
         "already applied": report.already_applied,
         "planning (ms)": report.plan_ms,
-        "plan": state.execution_plan_path or "",
-        "plan digest": state.plan_digest or "",
         "snapshot": state.state_snapshot_path or "",
         "ledger": _ledger_table(report),
     }
-    if state.status is not PublishStatus.COMPLETE:
-        metadata["error"] = failure_of(state)
-    return metadata
 
 
 _LEDGER_COLUMNS = (

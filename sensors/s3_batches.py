@@ -5,7 +5,7 @@ looking for as long as fits between two of the daemon's: a batch waits for a loo
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 import dagster as dg
 
@@ -49,7 +49,7 @@ def s3_batches(
     while True:
         cursor = _look(context, opened, cursor)
         due = due_places(opened)
-        wanted = bool(due) and _wanted(context.instance)
+        wanted = bool(due) and _wanted(context.instance, clock.now())
         if wanted or clock.monotonic_s() + LOOK_EVERY_S > give_up_at:
             break
         clock.sleep(LOOK_EVERY_S)
@@ -85,7 +85,7 @@ def due_places(platform: Platform) -> list[QueuePlace]:
     return [place for place in places if place.waits_for is None]
 
 
-def _wanted(instance: dg.DagsterInstance) -> bool:
+def _wanted(instance: dg.DagsterInstance, now: datetime) -> bool:
     """Say whether another run would find something to do.
 
     One that still takes batches goes on until the queue is empty. One that is older than its time only finishes the
@@ -93,7 +93,6 @@ def _wanted(instance: dg.DagsterInstance) -> bool:
     """
     filters = dg.RunsFilter(job_name=PUBLISH_JOB, statuses=IN_PROGRESS)
     records = instance.get_run_records(filters, limit=MOST_RUNS)
-    now = datetime.now(UTC)
     taking = [r for r in records if (now - r.create_timestamp).total_seconds() < MAX_SECONDS]
     return not taking and len(records) < MOST_RUNS
 
