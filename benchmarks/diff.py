@@ -1,7 +1,8 @@
 """The key-level diff of two indexes, against a bare scan of them and against how others do it.
 
 Every case runs in a process of its own, which imports, then measures the memory it has, then scans both files and
-diffs them in turn. Peers run on the 1 % uniform change; deepdiff at a size that it can bear.
+diffs them in turn, with the compiled merge and without. Peers run on the 1 % uniform change; deepdiff at a size that
+it can bear.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -23,6 +25,7 @@ import numpy as np
 
 from benchmarks.harness import Result, at_least, at_most, resident_bytes, result
 from penstock.batch.index import IndexFile, IndexSection, SectionRows, sort_order, write_index
+from penstock.diff.compiled import prepare
 from penstock.diff.keys import PIECE_ROWS, diff_section
 from penstock.diff.stretches import touched
 from penstock.identity.digest import U64
@@ -157,11 +160,12 @@ def _section(path: Path) -> tuple[FileReader, IndexFile, IndexSection]:
     return reader, file, file.sections["table"]
 
 
-def diff(before: Path | None, after: Path) -> tuple[int, int]:
+def diff(before: Path | None, after: Path, *, compiled: bool | None = None) -> tuple[int, int]:
     """Diff two index files; return how many keys changed and how many bytes were read."""
     sides = [_section(path) for path in (before, after) if path]
     old = sides[0][2] if before else None
-    changes = sum(len(found) for found in diff_section(old, sides[-1][2], absent=True))
+    found = diff_section(old, sides[-1][2], absent=True, compiled=compiled)
+    changes = sum(len(part) for part in found)
     for reader, _, _ in sides:
         reader.close()
     return changes, sum(file.bytes_read for _, file, _ in sides)
@@ -184,7 +188,8 @@ def allowed_bytes(before: Path | None, after: Path) -> int:
 
 def measure(before: Path | None, after: Path, repeat: int) -> dict[str, float]:
     """Scan and diff in turn. Run in a fresh process: memory is counted above what the imports took."""
-    import pandas  # noqa: F401  the merge imports it; imports are not what is measured
+    import_s = _seconds(prepare)
+    import_module("pandas")  # the NumPy merge imports it; imports are not what is measured
 
     paths = [path for path in (before, after) if path]
     gc.collect()
@@ -192,17 +197,21 @@ def measure(before: Path | None, after: Path, repeat: int) -> dict[str, float]:
     resident = resident_bytes()
     seconds: list[float] = []
     scans: list[float] = []
+    plain: list[float] = []
     changes, read = diff(before, after)
     peak = _peak_bytes() - resident
     for _ in range(repeat):
         scans.append(_seconds(lambda: scan(paths)))
         seconds.append(_seconds(lambda: diff(before, after)))
+        plain.append(_seconds(lambda: diff(before, after, compiled=False)))
     return {
         "changes": changes,
         "read_bytes": read,
         "allowed_bytes": allowed_bytes(before, after),
         "resident_bytes": peak,
         "diff_s": median(seconds),
+        "plain_s": median(plain),
+        "import_s": import_s,
         "scan_s": median(scans),
         "best_ratio": min(seconds) / min(scans),
     }
@@ -303,6 +312,9 @@ def run(*, quick: bool = False) -> list[Result]:
                 measured = _measured(Path(folder), rows, case, repeat=3 if quick else 7)
                 resident[case.name, rows] = measured["resident_bytes"]
                 results += list(_case_results(rows, case, measured, goals=rows == sizes[-1]))
+    results.append(
+        result("import of numba and of the compiled merge", measured["import_s"] * 1e3, "ms")
+    )
     results += list(_growth(resident, sizes))
     results += _peers(sizes[-1], results)
     return results
@@ -327,6 +339,12 @@ def _case_results(
         "x",
         peer=f"bare scan {measured['scan_s'] * 1e3:.1f} ms",
         goal=at_most(case.limit, "x") if goals and case.limit else None,
+    )
+    yield result(
+        f"{name}: diff / scan, without numba",
+        measured["plain_s"] / measured["scan_s"],
+        "x",
+        peer=f"best with numba {measured['best_ratio']:.2f} x",
     )
     yield result(
         f"{name}: bytes read",

@@ -25,6 +25,8 @@ LARGE_ROWS = 20_000_000
 """From here on a diff wins back the import of numba."""
 WORTH_ROWS = 50_000
 """Below this a diff takes a few milliseconds either way."""
+PIECE_ROWS = 65_536
+"""A call costs some microseconds, and the pages of a mapped file are had by the run: longer pieces are cheaper."""
 _BLOCK = 16
 """Rows that are compared at once where the last ones were equal."""
 
@@ -45,12 +47,21 @@ def compiled_merge(
     return CompiledMerge(old, new)
 
 
+def prepare() -> bool:
+    """Import numba and load or compile the merge, for a process that will diff much; False without numba."""
+    found = find_spec("numba") is not None
+    if found:
+        _kernels()
+    return found
+
+
 class CompiledMerge:
     """Merges pieces of two sections whose columns are at hand."""
 
     def __init__(self, before: Columns, after: Columns) -> None:
         self.before, self.after = before, after
         self._kernels = _kernels()
+        self._positions = np.empty((4, 0), np.int64)
 
     def merged(self, piece: Piece) -> Merged:
         """Return what became of the rows of a piece.
@@ -65,19 +76,25 @@ class CompiledMerge:
         return self._merge(piece, wide=True)
 
     def _merge(self, piece: Piece, *, wide: bool) -> Merged:
-        sizes = len(piece.before), len(piece.after)
-        deleted, created = np.empty(sizes[0], np.int64), np.empty(sizes[1], np.int64)
-        paired = np.empty((2, min(sizes)), np.int64)
+        deleted, created, old, new = self._scratch(max(len(piece.before), len(piece.after)))
         runs = (piece.before.lo, piece.before.hi, piece.after.lo, piece.after.hi)
         found = np.zeros(6, np.uint64)
         self._kernels.merge(
-            *_words(self.before), *_words(self.after), *runs, wide, deleted, created, *paired, found
+            *_words(self.before),
+            *_words(self.after),
+            *runs,
+            wide,
+            deleted,
+            created,
+            old,
+            new,
+            found,
         )
         n_deleted, n_created, n_updated, tombstones, moved_hi, moved_lo = found.tolist()
         merged = Merged(
             created=self._refs(self.after, created[:n_created], piece.after),
-            updated_before=self._refs(self.before, paired[0, :n_updated], piece.before),
-            updated_after=self._refs(self.after, paired[1, :n_updated], piece.after),
+            updated_before=self._refs(self.before, old[:n_updated], piece.before),
+            updated_after=self._refs(self.after, new[:n_updated], piece.after),
             deleted=self._refs(self.before, deleted[:n_deleted], piece.before),
             tombstones=tombstones,
             sums=(moved_hi, moved_lo),
@@ -85,6 +102,12 @@ class CompiledMerge:
         _count(self.before, piece.before, n_updated + n_deleted, wide=wide)
         _count(self.after, piece.after, n_updated + n_created, wide=wide)
         return merged
+
+    def _scratch(self, rows: int) -> I64:
+        """Return four arrays for positions, the same ones again: fresh memory is dear by the page."""
+        if self._positions.shape[1] < rows:
+            self._positions = np.empty((4, 2 * rows), np.int64)
+        return self._positions
 
     def _refs(self, columns: Columns, at: I64, runs: Runs) -> RowRefs:
         if not len(at):

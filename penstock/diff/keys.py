@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from penstock.batch.index import KeyedRows
+from penstock.diff.compiled import PIECE_ROWS as COMPILED_PIECE_ROWS
 from penstock.diff.compiled import CompiledMerge, compiled_merge
 from penstock.diff.merge import Merged, Side, exact, fast
 from penstock.diff.rows import DiffCounts, KeyChanges, RowRefs
@@ -31,7 +32,7 @@ def diff_section(
     after: KeyedRows | None,
     *,
     absent: bool,
-    piece_rows: int = PIECE_ROWS,
+    piece_rows: int | None = None,
     compiled: bool | None = None,
 ) -> SectionDiff:
     """Return what takes ``before`` to ``after``, both of one type; None is no rows.
@@ -52,7 +53,7 @@ class SectionDiff:
         after: KeyedRows | None,
         *,
         absent: bool,
-        piece_rows: int = PIECE_ROWS,
+        piece_rows: int | None = None,
         compiled: bool | None = None,
     ) -> None:
         side = after if after is not None else before
@@ -60,11 +61,13 @@ class SectionDiff:
             raise ValueError("a diff needs a side: before and after are both None")
         self.type_name = side.type_name
         self.absent = absent
-        self.piece_rows = piece_rows
-        self.compiled = compiled
         self.counts = DiffCounts()
         self.before = before if before is not None and before.rows else None
         self.after = after if after is not None and after.rows else None
+        self.compiled = None
+        if self.before is not None and self.after is not None:
+            self.compiled = compiled_merge(self.before, self.after, wanted=compiled)
+        self.piece_rows = piece_rows or (COMPILED_PIECE_ROWS if self.compiled else PIECE_ROWS)
         self._idle = 0
         self._changes = self._stream()
 
@@ -101,13 +104,9 @@ class SectionDiff:
             yield merged
 
     def _compared(self, before: KeyedRows, after: KeyedRows) -> Iterator[Merged]:
-        compiled = compiled_merge(before, after, wanted=self.compiled)
         moved_hi, moved_lo = 0, 0
         for piece in self._pieces(before, after):
-            if compiled is not None:
-                merged = self._merged_at_once(compiled, piece)
-            else:
-                merged = self._merged(before, after, piece)
+            merged = self._merged(before, after, piece)
             yield merged
             if piece.whole:
                 continue
@@ -123,6 +122,8 @@ class SectionDiff:
             yield from pieces(before, after, stretches, self.piece_rows)
 
     def _merged(self, before: KeyedRows, after: KeyedRows, piece: Piece) -> Merged:
+        if self.compiled is not None:
+            return self._merged_at_once(self.compiled, piece)
         sides = Side(before, piece.before), Side(after, piece.after)
         if not piece.whole:
             return fast(*sides, wide=True) or exact(*sides)

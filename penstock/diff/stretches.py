@@ -12,13 +12,15 @@ from functools import partial
 
 import numpy as np
 
-from penstock.batch.index import I64, Fences, KeyedRows, LeafTree, holding
+from penstock.batch.index import FAULT_BYTES, I64, Fences, KeyedRows, LeafTree, holding
 from penstock.diff.places import places
 from penstock.identity.digest import U64
 
 GROUP_PIECES = 16
 """The leaves of this many pieces of rows are compared at once: some 4096 leaves, 160 KiB a side."""
 _BUCKETS = 64
+_REACH = 4
+"""A piece's rows may lie scattered over this many times its size: of a mapped file all of it may become resident."""
 
 Flags = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
@@ -234,7 +236,9 @@ def pieces(
     rows = np.maximum(
         stretches.before_hi - stretches.before_lo, stretches.after_hi - stretches.after_lo
     )
-    for start, stop in _grouped(rows, piece_rows):
+    gap = np.append(stretches.before_lo[:1], stretches.before_lo[1:] - stretches.before_hi[:-1])
+    reach = (rows + np.minimum(gap, FAULT_BYTES // 8)) // _REACH
+    for start, stop in _grouped(np.maximum(rows, reach), piece_rows):
         piece = stretches.part(start, stop)
         if int(rows[start]) > piece_rows:
             yield from _cut(before, after, piece, piece_rows)

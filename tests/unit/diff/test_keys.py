@@ -10,6 +10,7 @@ import pytest
 
 from penstock.batch.index import BytesReader, IndexFile, SectionRows, holding
 from penstock.batch.index_tree import BUCKET_MASK
+from penstock.diff.compiled import WORTH_ROWS, compiled_merge, prepare
 from penstock.diff.keys import diff_section
 from penstock.diff.places import merge_by_search, places
 from penstock.errors import IndexCorrupt
@@ -162,6 +163,17 @@ def test_both_merges_agree() -> None:
     assert places(have, mixed).tolist() == merge_by_search(have, mixed).tolist()
 
 
+def test_the_compiled_merge_is_used_where_it_is_there_and_pays() -> None:
+    """Not for a few rows, nor over files that have to be read; at any size where it is asked for."""
+    assert prepare()
+    small, large = rows_of("t", 100), rows_of("t", WORTH_ROWS)
+    assert compiled_merge(small, small) is None
+    assert compiled_merge(small, small, wanted=True) is not None
+    assert compiled_merge(large, small) is not None
+    assert compiled_merge(large, small, wanted=False) is None
+    assert compiled_merge(opened(large).sections["t"], small, wanted=True) is None
+
+
 class _Mapped:
     """An index file, mapped, that counts how often it lets go of its pages."""
 
@@ -191,13 +203,14 @@ def test_a_mapped_file_gives_the_same_changes(tmp_path: Path, compiled: bool) ->
     """Rows scattered over a mapped file are found as in one that is read, and its pages are let go."""
     rows = rows_of("t", 300_000)
     after = without(edited(rows, list(range(0, 300_000, 900))), list(range(5, 300_000, 5000)))
-    expected = list(diff_section(rows, after, absent=True, compiled=False))
+    expected = list(diff_section(rows, after, absent=True, piece_rows=16_384, compiled=False))
     readers = []
     for name, side in (("before", rows), ("after", after)):
         (tmp_path / name).write_bytes(written(side))
         readers.append(_Mapped(tmp_path / name))
     sections = [IndexFile.open(reader).sections["t"] for reader in readers]
-    found = list(diff_section(sections[0], sections[1], absent=True, compiled=compiled))
+    diff = diff_section(*sections, absent=True, piece_rows=16_384, compiled=compiled)
+    found = list(diff)
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
         for part in ("created", "updated_before", "updated_after", "deleted"):
