@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.bench_location import WORK_S, bench_sources
+from benchmarks.harness import Result, result
 from control_plane.supervisor import Stack
 from penstock.batch.manifest import manifest_key
 from penstock.identity.ids import BatchId, TargetId
@@ -79,3 +81,8 @@ def first_applied_at(platform: Platform, state: PublishState) -> datetime:
     assert state.plan_digest is not None
     chunks = platform.control.chunks(state.plan_digest, state.batch_id, state.target_id)
     return min(chunk.finished_at for chunk in chunks.values() if chunk.finished_at is not None)
+
+
+def load() -> Result:
+    """Return how busy the machine was, others' work included: above 1 the figures say little of Penstock."""
+    return result("load per core (5 minutes)", os.getloadavg()[1] / (os.cpu_count() or 1), "")

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from statistics import median
 
-from benchmarks.bench_stack import Landed, complete, first_applied_at, land, opened, stack
+from benchmarks.bench_stack import Landed, complete, first_applied_at, land, load, opened, stack
 from benchmarks.harness import Result, at_most, result
 from penstock.use_cases.discover_batches import discover_batches
 from penstock.use_cases.platform import Platform
@@ -89,4 +89,5 @@ def _results(samples: list[Sample], alone_s: float) -> list[Result]:
         result("of it, admitted to claimed (a run starts)", woken, "s"),
         result("of it, claimed to first operation applied", planned, "s"),
         result("batches", len(samples), ""),
+        load(),
     ]

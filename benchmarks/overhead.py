@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from benchmarks.bench_location import paced
-from benchmarks.bench_stack import SOURCES, complete, land, opened, stack
+from benchmarks.bench_stack import SOURCES, complete, land, load, opened, stack
 from benchmarks.harness import Result, at_least, at_most, result
 from jobs.publish import drained
 from penstock.identity.ids import BatchId
@@ -59,6 +59,7 @@ def run(*, quick: bool = False) -> list[Result]:
         result("admission to last COMPLETE", found.wall_s, "s"),
         result("batches shown as materializations", shown, "", goal=at_least(count, "")),
         result("runs", runs, ""),
+        load(),
     ]
 
 
