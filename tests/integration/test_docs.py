@@ -90,6 +90,8 @@ def test_pages_name_commands_that_exist() -> None:
     unknown = []
     for page in [*DOCS.rglob("*.md"), *DOCS.parent.glob("*.md")]:
         for code in re.findall(r"`+(?:sh\n)?(.*?)`+", page.read_text(encoding="utf-8"), re.DOTALL):
+            if code.startswith("sql\n"):  # there it is a role and a database
+                continue
             for first, second in PENSTOCK.findall(code):
                 if first not in words and f"{first} {second}" not in known:
                     unknown.append(f"{page.name}: penstock {first}")
