@@ -35,6 +35,11 @@ class DrainConfig(dg.Config):
         default=MAX_SECONDS,
         description="No batch is begun after so many seconds; another run goes on.",
     )
+    linger_seconds: float = Field(
+        default=0.0,
+        description="Seconds to wait for another batch once nothing is due; a run that is there already "
+        "takes a batch several seconds sooner than one that has yet to start.",
+    )
 
 
 @dg.op(description="Claim batches from the queue, plan and execute each, until nothing is due.")
@@ -45,7 +50,11 @@ def plan_and_execute(
     opened = platform.open()
     published = 0
     for report in drained(
-        opened, context.run_id, workers=Settings.from_env().workers, max_seconds=config.max_seconds
+        opened,
+        context.run_id,
+        workers=Settings.from_env().workers,
+        max_seconds=config.max_seconds,
+        linger_seconds=config.linger_seconds,
     ):
         published += 1
         log_report(context, report)
@@ -63,28 +72,39 @@ def log_report(context: dg.OpExecutionContext, report: PublishReport) -> None:
 
 
 def drained(
-    platform: Platform, run_id: str, *, workers: int, max_seconds: float
+    platform: Platform,
+    run_id: str,
+    *,
+    workers: int,
+    max_seconds: float,
+    linger_seconds: float = 0.0,
 ) -> Iterator[PublishReport]:
-    """Publish with several threads until nothing is due, yielding reports as they come."""
-    give_up_at = platform.clock.monotonic_s() + max_seconds
+    """Publish with several threads until nothing has been due for a while, yielding reports as they come."""
+    now_s = platform.clock.monotonic_s
+    give_up_at = now_s() + max_seconds
+    last_busy_at = now_s()
     reports: queue.Queue[PublishReport | BaseException | None] = queue.Queue()
     busy: set[int] = set()
 
     def take(number: int) -> PublishReport | None:
         from penstock.use_cases.publish import publish_next
 
+        nonlocal last_busy_at
         busy.add(number)
         try:
-            return publish_next(platform, f"{run_id}/{number}", run_id=run_id)
+            report = publish_next(platform, f"{run_id}/{number}", run_id=run_id)
         finally:
             busy.discard(number)
+        if report is not None:
+            last_busy_at = now_s()
+        return report
 
     def work(number: int) -> None:
         try:
-            while platform.clock.monotonic_s() < give_up_at:
+            while now_s() < give_up_at:
                 if (report := take(number)) is not None:
                     reports.put(report)
-                elif busy:
+                elif busy or now_s() - last_busy_at < linger_seconds:
                     platform.clock.sleep(_POLL_S)
                 else:
                     break

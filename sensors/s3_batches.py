@@ -28,6 +28,8 @@ LOOK_EVERY_S = 0.5
 """Each look costs one listing for each source, and some queries."""
 MOST_RUNS = 3
 """Publish runs at once: one that takes batches, and those that only finish what they have."""
+LINGER_S = 15.0
+"""How long a publish run waits for another batch. Starting one costs several seconds, most of them imports."""
 _synced: set[int] = set()
 
 
@@ -107,4 +109,5 @@ def _run_request(due: Sequence[QueuePlace]) -> dg.RunRequest:
             "penstock/source": state.source_id,
             "penstock/target": state.target_id,
         }
-    return dg.RunRequest(tags=tags)
+    config = {"ops": {"plan_and_execute": {"config": {"linger_seconds": LINGER_S}}}}
+    return dg.RunRequest(tags=tags, run_config=config)
