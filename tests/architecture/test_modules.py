@@ -32,6 +32,11 @@ MODULE_LINES = 500
 LONG_MODULES: dict[str, int] = {}
 """Modules that are longer on purpose, and how long they may be."""
 FUNCTION_LINES = 60
+LONG_FUNCTIONS = {
+    "penstock/diff/compiled.py: _merge_runs": 100,  # one pass for a compiler, which inlines nothing cheaper
+    "resources/control_db/migrations/versions/0001_control.py: upgrade": 300,  # DDL, table by table
+}
+"""Functions that are longer on purpose, and how long they may be."""
 
 
 def outside(name: str) -> bool:
@@ -117,17 +122,15 @@ def test_modules_stay_short() -> None:
 
 
 def test_functions_stay_short() -> None:
-    """No function of the product is longer than 60 lines, its docstring included."""
-    long = [
-        f"{module.name}: {name} has {node.end_lineno - node.lineno + 1} lines"
+    """No function is longer than 60 lines, its docstring included, but for those named here with a limit."""
+    long = {
+        f"{module.name}: {name}": node.end_lineno - node.lineno + 1
         for module in modules(*PACKAGES)
         for name, node in definitions(module)
-        if isinstance(node, ast.FunctionDef)
-        and node.end_lineno is not None
-        and node.end_lineno - node.lineno + 1 > FUNCTION_LINES
-        and not module.name.startswith(("resources/control_db/migrations/", "benchmarks/"))
-    ]
-    assert long == []
+        if isinstance(node, ast.FunctionDef) and node.end_lineno is not None
+    }
+    allowed = {name: LONG_FUNCTIONS.get(name, FUNCTION_LINES) for name in long}
+    assert {name: lines for name, lines in long.items() if lines > allowed[name]} == {}
 
 
 def test_every_module_says_what_it_is_for() -> None:
