@@ -55,7 +55,7 @@ from penstock.identity.digest import U64
 
 FORMAT = "penstock-index/1"
 LOCATOR_ROW_BITS = 40
-RELEASE_BYTES = 4 * 1024 * 1024
+RELEASE_BYTES = 1024 * 1024
 """A mapped file is told to let go of its pages whenever this much may have become resident."""
 FAULT_BYTES = 64 * 1024
 """What one page fault maps, at the most, in a file that is cached."""

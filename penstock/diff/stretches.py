@@ -19,7 +19,7 @@ from penstock.identity.digest import U64
 GROUP_PIECES = 16
 """The leaves of this many pieces of rows are compared at once: some 4096 leaves, 160 KiB a side."""
 _BUCKETS = 64
-_REACH = 4
+_REACH = 2
 """A piece's rows may lie scattered over this many times its size: of a mapped file all of it may become resident."""
 
 Flags = np.ndarray[tuple[int], np.dtype[np.bool_]]
