@@ -45,8 +45,8 @@ class Sample:
 
 
 def run(*, quick: bool = False) -> list[Result]:
-    """Land 8 batches cold and 20 warm (1 and 3 if quick), one at a time, and follow each."""
-    cold_batches, warm_batches = (1, 3) if quick else (8, 20)
+    """Land 6 batches cold and 20 warm (1 and 3 if quick), one at a time, and follow each."""
+    cold_batches, warm_batches = (1, 3) if quick else (6, 20)
     with tempfile.TemporaryDirectory() as folder:
         settings, platform = opened(Path(folder))
         with stack(settings):
