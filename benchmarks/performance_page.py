@@ -19,6 +19,9 @@ _HEAD = """# Performance
 Every figure is from one run of `penstock bench NAME` on the machine below, each peer measured in the same run. They
 are ratios to go by, not promises: run the benches on your own machine. A missed goal is shown as missed; those in
 `docs/adr` say why, and what was tried instead.
+
+The ratios of `bench diff` are with numba loaded beforehand; loading it has a row of its own, and so have the ratios without
+it. A publish run loads numba only for sections of 20 million rows and more, so below that the latter are what it gets.
 """
 
 
