@@ -20,8 +20,8 @@ Every figure is from one run of `penstock bench NAME` on the machine below, each
 are ratios to go by, not promises: run the benches on your own machine. A missed goal is shown as missed; those in
 `docs/adr` say why, and what was tried instead.
 
-The ratios of `bench diff` are with numba loaded beforehand; loading it has a row of its own, and so have the ratios without
-it. A publish run loads numba only for sections of 20 million rows and more, so below that the latter are what it gets.
+The ratios of `bench diff` are with numba loaded beforehand; loading it has a row of its own, as have the ratios
+without it. A publish run loads numba only for sections of 20 million rows and more; below, it gets the latter.
 """
 
 
