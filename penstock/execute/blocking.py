@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from penstock.batch.rows import Kind
 from penstock.identity.ids import container_of
+from penstock.identity.keys import containers_of
 from penstock.plan.operations import Action
 
 
@@ -51,7 +52,7 @@ class Blocking:
     def _suspects(self, operations: pa.Table) -> npt.NDArray[np.bool_]:
         keys = operations.column("key")
         values = pa.array(sorted(self._not_created | self._not_deleted), pa.string())
-        containers = pc.replace_substring_regex(keys, r"(?s)/?[^/]*\z", "")
+        containers = containers_of(keys)
         hits: Iterable[pa.ChunkedArray] = (
             pc.is_in(column, value_set=values)
             for column in (keys, containers, operations.column("to_key"))

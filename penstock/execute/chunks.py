@@ -6,7 +6,6 @@ nothing but themselves.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import assert_never
@@ -106,8 +105,3 @@ def _culprit(operation: pa.Table, outcome: Rejected) -> OperationFailure:
         code=outcome.code,
         message=outcome.message,
     )
-
-
-def stack_trace(error: BaseException) -> str:
-    """Return the last 8,000 characters of an error's trace, without the values of variables."""
-    return "".join(traceback.format_exception(error))[-8000:]

@@ -23,9 +23,14 @@ CONTAINER_BITS = 24
 _KEY_BITS = np.uint64(64 - CONTAINER_BITS)
 
 
+def containers_of(entity_keys: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Return the key of each entity's container: ``ids.container_of``, for a whole column."""
+    return pc.replace_substring_regex(entity_keys, r"(?s)/?[^/]*\z", "")
+
+
 def entity_index_keys(entity_keys: pa.Array) -> tuple[U64, U64]:
     """Return ``(key_hi, key_lo)`` for entity keys (strings without nulls)."""
-    containers = pc.replace_substring_regex(entity_keys, r"(?s)/?[^/]*\z", "")
+    containers = containers_of(entity_keys)
     return _index_keys(containers, column_digests(TAG_KEY, [entity_keys]))
 
 

@@ -14,12 +14,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from penstock.identity.keys import containers_of
+
 Edges = npt.NDArray[np.int64]
 
 
 def all_nested(from_keys: pa.Array, to_keys: pa.Array) -> bool:
     """Say whether every edge leads to a key directly below its own."""
-    parents = pc.replace_substring_regex(to_keys, r"(?s)/?[^/]*\z", "")
+    parents = containers_of(to_keys)
     return bool(pc.all(pc.equal(parents, from_keys), min_count=0).as_py())
 
 

@@ -34,7 +34,7 @@ from penstock.plan.operations import Action
 from penstock.plan.operations import Verdict as OperationVerdict
 from penstock.ports.rows import BatchRows
 from penstock.use_cases.known_rows import KnownRows
-from penstock.use_cases.platform import Platform, Progress
+from penstock.use_cases.platform import Platform, Progress, no_progress
 from penstock.use_cases.references import AfterState
 
 PLANNER_VERSION = 1
@@ -75,12 +75,8 @@ def plan_batch(
     """
     known = KnownRows.open(platform, manifest.source_id, target)
     policy = guard_policy or GuardPolicy()
-    planning = _Planning(platform, manifest, target, known, policy, progress or _silent)
+    planning = _Planning(platform, manifest, target, known, policy, progress or no_progress)
     return planning.run(store=store)
-
-
-def _silent(_step: str, _done: int, _total: int) -> None:
-    return None
 
 
 class _Planning:

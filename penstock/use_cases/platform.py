@@ -37,3 +37,7 @@ class Platform:
 
 Progress = Callable[[str, int, int], None]
 """Called with a step (``plan``, ``execute``), how much is done and how much there is in all."""
+
+
+def no_progress(_step: str, _done: int, _total: int) -> None:
+    """Show nothing: the :data:`Progress` of callers that do not look."""

@@ -32,7 +32,7 @@ from penstock.use_cases.advance_snapshot import COLUMNS, applied_rows, next_snap
 from penstock.use_cases.known_rows import KnownRows
 from penstock.use_cases.lease import HeldLease
 from penstock.use_cases.plan_batch import StoredPlan, plan_batch
-from penstock.use_cases.platform import Platform, Progress
+from penstock.use_cases.platform import Platform, Progress, no_progress
 from penstock.use_cases.reports import GuardVerdict, PublishReport
 from penstock.use_cases.stored_plans import open_plan, plan_chunks
 
@@ -72,16 +72,12 @@ def publish_next(
         return None
     with HeldLease(platform, claim) as lease:
         work = _Publishing(
-            platform, lease, progress or _silent, run_id, options or PublishOptions()
+            platform, lease, progress or no_progress, run_id, options or PublishOptions()
         )
         try:
             return work.run()
         except LeaseLost:
             return None
-
-
-def _silent(_step: str, _done: int, _total: int) -> None:
-    return None
 
 
 class _Publishing:
