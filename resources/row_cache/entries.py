@@ -21,6 +21,7 @@ INDEX = "rows.index"
 _LAYOUT = b"row-cache/1"
 _BUILDING = "building-"
 _LOCK = "lock"
+_NEW_LOCK = "new-lock"
 
 
 class Entries:
@@ -51,8 +52,10 @@ class Entries:
         folder = self._folder / f"{_BUILDING}{uuid4().hex}"
         folder.mkdir()
         try:
-            with (folder / _LOCK).open("wb") as lock:
+            with (folder / _NEW_LOCK).open("wb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
+                # Only now can others see it: a lock that is there and not yet held would look abandoned.
+                (folder / _NEW_LOCK).rename(folder / _LOCK)
                 yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
