@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from penstock.identity.ids import SourceId, TargetId
-    from penstock.use_cases.platform import Platform
+from control_plane import showing
+from control_plane.showing import AsJson, Batch, Limit, Source, Target
 
 USAGE_ERROR = 2
 BENCHES = ("diff", "plan", "land", "execute", "latency", "overhead")
@@ -39,15 +36,6 @@ schema_app = typer.Typer(help="Print the contracts as JSON Schema.", no_args_is_
 app.add_typer(batch_app, name="batch")
 app.add_typer(plan_app, name="plan")
 app.add_typer(schema_app, name="schema")
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
-Batch = Annotated[str, typer.Argument(help="Batch id: <source>@<timestamp>.", metavar="BATCH")]
-Source = Annotated[str | None, typer.Option(help="Only this source.", metavar="SOURCE")]
-Target = Annotated[
-    str | None,
-    typer.Option(help="Target id; needed where a batch goes to several.", metavar="TARGET"),
-]
-Limit = Annotated[int, typer.Option(help="Show at most so many.", min=1, max=100_000)]
 
 
 def main() -> None:
@@ -114,7 +102,7 @@ def version(as_json: AsJson = False) -> None:
 
     found = versions()
     lines = [f"{name} {value}" for name, value in found.items()]
-    _show(found, as_json, lambda: ["\n".join(lines)])
+    showing.show(found, as_json, lambda: ["\n".join(lines)])
 
 
 # Looking ----------------------------------------------------------------------------------------------------
@@ -126,8 +114,8 @@ def sources(as_json: AsJson = False) -> None:
     from control_plane import answers, tables
     from penstock.use_cases.queries import source_overviews
 
-    found = source_overviews(_platform())
-    _show(answers.sources(found), as_json, lambda: tables.sources(found))
+    found = source_overviews(showing.platform())
+    showing.show(answers.sources(found), as_json, lambda: tables.sources(found))
 
 
 @app.command()
@@ -136,8 +124,8 @@ def batches(source: Source = None, limit: Limit = 20, as_json: AsJson = False) -
     from control_plane import answers, tables
     from penstock.use_cases.queries import batch_overviews
 
-    found = batch_overviews(_platform(), source=_source(source), limit=limit)
-    _show(answers.batches(found), as_json, lambda: tables.batches(found))
+    found = batch_overviews(showing.platform(), source=showing.source(source), limit=limit)
+    showing.show(answers.batches(found), as_json, lambda: tables.batches(found))
 
 
 @batch_app.command("show")
@@ -146,8 +134,8 @@ def batch_show(batch: Batch, limit: Limit = 20, as_json: AsJson = False) -> None
     from control_plane import answers, tables
     from penstock.use_cases.queries import batch_details, batch_id_of
 
-    found = batch_details(_platform(), batch_id_of(batch), exceptions=limit)
-    _show(answers.batch(found), as_json, lambda: tables.batch(found))
+    found = batch_details(showing.platform(), batch_id_of(batch), exceptions=limit)
+    showing.show(answers.batch(found), as_json, lambda: tables.batch(found))
 
 
 @app.command()
@@ -160,10 +148,10 @@ def queue(
     from control_plane import answers, tables
     from penstock.use_cases.queries import queue_places
 
-    platform = _platform()
+    platform = showing.platform()
     places, policy = queue_places(platform), platform.queue_policy
     found, waiting = places[:limit], len(places)
-    _show(
+    showing.show(
         answers.queue(found, policy, waiting=waiting),
         as_json,
         lambda: tables.queue(found, policy if explain else None, waiting=waiting),
@@ -178,8 +166,10 @@ def plan_show(
     from control_plane import answers, tables
     from penstock.use_cases.queries import batch_id_of, plan_overview
 
-    found = plan_overview(_platform(), batch_id_of(batch), target=_target(target), operations=limit)
-    _show(answers.plan(found), as_json, lambda: tables.plan(found))
+    found = plan_overview(
+        showing.platform(), batch_id_of(batch), target=showing.target(target), operations=limit
+    )
+    showing.show(answers.plan(found), as_json, lambda: tables.plan(found))
 
 
 @plan_app.command("explain")
@@ -194,8 +184,10 @@ def plan_explain(
     from penstock.use_cases.explain_entity import explain_entity
     from penstock.use_cases.queries import batch_id_of
 
-    found = explain_entity(_platform(), batch_id_of(batch), entity_key, target=_target(target))
-    _show(answers.explanations(found), as_json, lambda: tables.explanations(found))
+    found = explain_entity(
+        showing.platform(), batch_id_of(batch), entity_key, target=showing.target(target)
+    )
+    showing.show(answers.explanations(found), as_json, lambda: tables.explanations(found))
 
 
 @app.command("publish-state")
@@ -211,14 +203,14 @@ def publish_state(
     from penstock.use_cases.queries import batch_id_of, publish_states
 
     found = publish_states(
-        _platform(),
+        showing.platform(),
         batch=batch_id_of(batch) if batch else None,
-        source=_source(source),
-        target=_target(target),
+        source=showing.source(source),
+        target=showing.target(target),
         limit=limit,
     )
     whole = batch is not None
-    _show(answers.states(found), as_json, lambda: tables.states(found, whole=whole))
+    showing.show(answers.states(found), as_json, lambda: tables.states(found, whole=whole))
 
 
 @app.command("dead-letters")
@@ -227,8 +219,8 @@ def dead_letters(source: Source = None, limit: Limit = 20, as_json: AsJson = Fal
     from control_plane import answers, tables
     from penstock.use_cases import queries
 
-    found = queries.dead_letters(_platform(), source=_source(source), limit=limit)
-    _show(answers.dead_letters(found), as_json, lambda: tables.dead_letters(found))
+    found = queries.dead_letters(showing.platform(), source=showing.source(source), limit=limit)
+    showing.show(answers.dead_letters(found), as_json, lambda: tables.dead_letters(found))
 
 
 @schema_app.command("manifest")
@@ -238,7 +230,7 @@ def schema_manifest(
     """Print the JSON Schema of a batch's _manifest.json."""
     from control_plane.answers import manifest_schema
 
-    _show(manifest_schema(), as_json, list)
+    showing.show(manifest_schema(), as_json, list)
 
 
 # Asking for something ---------------------------------------------------------------------------------------
@@ -251,10 +243,10 @@ def republish(batch: Batch, target: Target = None, as_json: AsJson = False) -> N
     from penstock.use_cases import publish
     from penstock.use_cases.queries import batch_id_of, state_of
 
-    platform = _platform()
-    state = state_of(platform, batch_id_of(batch), _target(target))
+    platform = showing.platform()
+    state = state_of(platform, batch_id_of(batch), showing.target(target))
     after = [publish.republish(platform, state.batch_id, state.target_id)]
-    _show(answers.states(after), as_json, lambda: tables.states(after, whole=False))
+    showing.show(answers.states(after), as_json, lambda: tables.states(after, whole=False))
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
@@ -268,42 +260,13 @@ def boost(
     from control_plane import answers, tables
     from penstock.use_cases.queries import batch_id_of, state_of
 
-    platform = _platform()
-    state = state_of(platform, batch_id_of(batch), _target(target))
+    platform = showing.platform()
+    state = state_of(platform, batch_id_of(batch), showing.target(target))
     after = [platform.control.boost(state.batch_id, state.target_id, points)]
-    _show(answers.states(after), as_json, lambda: tables.states(after, whole=False))
+    showing.show(answers.states(after), as_json, lambda: tables.states(after, whole=False))
 
 
 # What they share --------------------------------------------------------------------------------------------
-
-
-def _platform() -> Platform:
-    from penstock.errors import NotFound
-    from resources import wiring
-    from resources.settings import Settings
-
-    settings = Settings.from_env()
-    if settings.database_url is None and not (settings.home / "control.db").exists():
-        raise NotFound(
-            f"there is no Penstock data in {settings.home}: run `penstock up` or `penstock demo` first, or "
-            "set PENSTOCK_HOME to the folder that has it"
-        )
-    return wiring.open_platform(settings)
-
-
-def _show(answer: Any, as_json: bool, renderables: Callable[[], Iterable[RenderableType]]) -> None:
-    if as_json:
-        from control_plane.answers import to_json
-
-        sys.stdout.write(to_json(answer) + "\n")
-        return
-    from control_plane.tables import console
-
-    out = console()
-    for number, each in enumerate(renderables()):
-        if number:
-            out.print()
-        out.print(each, soft_wrap=isinstance(each, str), markup=False, highlight=False)
 
 
 @contextmanager
@@ -318,18 +281,6 @@ def _stdout_to_stderr() -> Iterator[None]:
     finally:
         os.dup2(kept, 1)
         os.close(kept)
-
-
-def _source(text: str | None) -> SourceId | None:
-    from penstock.identity import ids
-
-    return None if text is None else ids.source_id(text)
-
-
-def _target(text: str | None) -> TargetId | None:
-    from penstock.identity import ids
-
-    return None if text is None else ids.target_id(text)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from penstock.plan.document import PlanDocument
 from penstock.plan.ledger import LedgerRow
 from penstock.ports.control import DeadLetter, OperationException
 from penstock.publish.queue import QueuePlace, QueuePolicy
-from penstock.publish.state import PublishState, PublishStatus
+from penstock.publish.state import Intent, PublishState, PublishStatus
 from penstock.use_cases.explain_entity import EntityExplanation
 from penstock.use_cases.queries import (
     BatchDetails,
@@ -273,7 +273,7 @@ def _state(state: PublishState) -> Iterator[RenderableType]:
         ("queued at", state.enqueued_at),
         ("due again at", state.retry_due_at),
         ("boost", state.priority_boost or None),
-        ("republish", "yes" if state.republish else None),
+        ("intent", None if state.intent is Intent.PUBLISH else str(state.intent)),
         ("began", state.publish_start_timestamp),
         ("ended", state.publish_end_timestamp),
         ("entities", _did(metrics, "entities") if _settled(state) else None),

@@ -17,7 +17,7 @@ from penstock.batch.source import SourceSpec
 from penstock.identity.ids import BatchId, SourceId, TargetId
 from penstock.plan.ledger import LedgerRow
 from penstock.publish.queue import QueuePlace, QueuePolicy
-from penstock.publish.state import FailureDetails, Move, PublishState, PublishStatus
+from penstock.publish.state import FailureDetails, Intent, Move, PublishState, PublishStatus
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -200,7 +200,7 @@ class PublishStates(Protocol):
         ...
 
     def requeue(
-        self, batch: BatchId, target: TargetId, *, now: datetime, republish: bool
+        self, batch: BatchId, target: TargetId, *, now: datetime, intent: Intent
     ) -> PublishState:
         """Put a batch back in the queue on an operator's word (COMPLETE or FAILED to PENDING)."""
         ...

@@ -45,16 +45,40 @@ class Move(StrEnum):
     """It failed for good, or its retries are exhausted."""
     REQUEUE = "requeue"
     """A person asked for it again, or its worker died."""
+    WITHDRAW = "withdraw"
+    """A follow-up (a release, a repair) has become void: the batch stands as it stood."""
 
+
+class Intent(StrEnum):
+    """What publishing a batch is to do this time. All but the first are asked for by an operator."""
+
+    PUBLISH = "publish"
+    """Take the target to the batch; fails where the target has a newer one."""
+    REPUBLISH = "republish"
+    """Take the target to the batch, back if need be."""
+    RELEASE = "release"
+    """Execute what guards held of the batch's plan and an approval has released."""
+    REPAIR = "repair"
+    """Put right what a drift audit found to differ in the target; the snapshot stays as it is."""
+
+
+FOLLOW_UPS = frozenset({Intent.RELEASE, Intent.REPAIR})
+"""Work on a batch that is COMPLETE already: withdrawn, it is COMPLETE again."""
 
 _S, _M = PublishStatus, Move
-_IN_HAND = {_M.POSTPONE: _S.RETRYING, _M.FAIL: _S.FAILED, _M.REQUEUE: _S.PENDING}
+_WAITING = {_M.CLAIM: _S.PLANNING, _M.FAIL: _S.FAILED, _M.WITHDRAW: _S.COMPLETE}
+_IN_HAND = {
+    _M.POSTPONE: _S.RETRYING,
+    _M.FAIL: _S.FAILED,
+    _M.REQUEUE: _S.PENDING,
+    _M.WITHDRAW: _S.COMPLETE,
+}
 TRANSITIONS: Mapping[PublishStatus, Mapping[Move, PublishStatus]] = {
-    _S.PENDING: {_M.CLAIM: _S.PLANNING, _M.FAIL: _S.FAILED},
+    _S.PENDING: _WAITING,
     _S.PLANNING: {_M.PLANNED: _S.PLAN_COMPLETE, **_IN_HAND},
     _S.PLAN_COMPLETE: {_M.START: _S.EXECUTING, **_IN_HAND},
     _S.EXECUTING: {_M.SUCCEED: _S.COMPLETE, **_IN_HAND},
-    _S.RETRYING: {_M.CLAIM: _S.PLANNING, _M.FAIL: _S.FAILED},
+    _S.RETRYING: _WAITING,
     _S.COMPLETE: {_M.REQUEUE: _S.PENDING},
     _S.FAILED: {_M.REQUEUE: _S.PENDING},
 }
@@ -128,15 +152,28 @@ class PublishState(BaseModel):
     execution_plan_path: str | None = None
     plan_digest: str | None = None
     """32 hex digits; what was planned is what runs."""
+    base_plan_digest: str | None = None
+    """Of a follow-up: the plan of the batch itself, that this one follows."""
     exceptions: int = Field(default=0, ge=0)
-    """Operations that were planned and not applied: refused, held or failed. COMPLETE with none is clean."""
+    """Operations that were planned and not applied: ``held + blocked + rejected``. COMPLETE with none is clean."""
+    held: int = Field(default=0, ge=0)
+    """Of these, kept back by a guard until someone approves them."""
+    blocked: int = Field(default=0, ge=0)
+    """Of these, not sent because what they depend on did not take effect."""
+    rejected: int = Field(default=0, ge=0)
+    """Of these, refused by planning or by the target: each is a dead letter."""
     enqueued_at: AwareDatetime
     retry_due_at: AwareDatetime | None = None
     """Set while RETRYING: not claimed before."""
     priority_boost: float = 0.0
     """An operator's say in the queue."""
-    republish: bool = False
-    """Asked for by an operator: may take the target back to an older batch."""
+    intent: Intent = Intent.PUBLISH
+    """What publishing it is to do this time."""
+
+    @property
+    def republish(self) -> bool:
+        """Whether its place in the lane no longer matters: an operator asked for it."""
+        return self.intent is not Intent.PUBLISH
 
 
 _FIXED = frozenset(
@@ -151,7 +188,7 @@ _FIXED = frozenset(
         "status",
         "enqueued_at",
         "priority_boost",
-        "republish",
+        "intent",
     }
 )
 """What no worker changes: it names the batch, is an operator's, or follows from the move."""
@@ -166,6 +203,11 @@ def moved(
     Raises :class:`IllegalMove` for the move, ``PenstockError`` for changes that cannot be made.
     """
     status = next_status(state.status, move)
+    if move is Move.WITHDRAW and state.intent not in FOLLOW_UPS:
+        raise IllegalMove(
+            f"batch {state.batch_id!r} waits to {state.intent}: only a {' or a '.join(sorted(FOLLOW_UPS))} can be "
+            "withdrawn; cancel it instead"
+        )
     changes = changes or {}
     refused = sorted(name for name in changes if name in _FIXED or name not in _FIELDS)
     if refused:
@@ -182,8 +224,10 @@ def moved(
     return after
 
 
-def requeued(state: PublishState, *, now: datetime, republish: bool) -> PublishState:
-    """Return a COMPLETE or FAILED state as it goes back into the queue on an operator's word: as new.
+def requeued(state: PublishState, *, now: datetime, intent: Intent) -> PublishState:
+    """Return a COMPLETE or FAILED state as it goes back into the queue on an operator's word.
+
+    To publish or republish it goes as new; a follow-up, which is of a COMPLETE batch alone, keeps what is recorded.
 
     Raises :class:`IllegalMove` from any other status: what is waiting or in hand is not requeued.
     """
@@ -192,9 +236,17 @@ def requeued(state: PublishState, *, now: datetime, republish: bool) -> PublishS
             f"batch {state.batch_id!r} is {state.status} for target {state.target_id!r}: only one "
             f"that is {' or '.join(sorted(SETTLED))} can be requeued"
         )
-    kept = {name: getattr(state, name) for name in _FIXED}
+    if intent in FOLLOW_UPS and state.status is not PublishStatus.COMPLETE:
+        raise IllegalMove(
+            f"batch {state.batch_id!r} is {state.status} for target {state.target_id!r}: only one that is "
+            f"{PublishStatus.COMPLETE} has anything to {intent}"
+        )
+    if intent in FOLLOW_UPS:
+        kept = {**dict(state), "base_plan_digest": state.base_plan_digest or state.plan_digest}
+    else:
+        kept = {name: getattr(state, name) for name in _FIXED}
     status = next_status(state.status, Move.REQUEUE)
-    asked = {"status": status, "enqueued_at": now, "republish": republish}
+    asked = {"status": status, "enqueued_at": now, "intent": intent}
     return PublishState.model_validate(kept | asked)
 
 
@@ -207,6 +259,8 @@ def _effects(state: PublishState, move: Move, now: datetime) -> dict[str, Any]:
             return {"publish_end_timestamp": now, "failure_details": None}
         case Move.FAIL:
             return {"publish_end_timestamp": now, "retry_due_at": None}
+        case Move.WITHDRAW:
+            return {"retry_due_at": None, "failure_details": None}
         case Move.PLANNED | Move.START | Move.POSTPONE | Move.REQUEUE:
             return {}
         case _:

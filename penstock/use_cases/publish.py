@@ -27,7 +27,7 @@ from penstock.plan.operations import Action
 from penstock.ports.control import Claim, OperationException, SnapshotHead
 from penstock.ports.target import ApplyContext
 from penstock.publish.retry import Attempt, GiveUp, RetryPolicy, Tier, Transient, decide
-from penstock.publish.state import FailureDetails, Move, PublishMetrics, PublishState
+from penstock.publish.state import FailureDetails, Intent, Move, PublishMetrics, PublishState
 from penstock.use_cases.advance_snapshot import COLUMNS, applied_rows, next_snapshot
 from penstock.use_cases.known_rows import KnownRows
 from penstock.use_cases.lease import HeldLease
@@ -379,4 +379,6 @@ def republish(platform: Platform, batch: BatchId, target: TargetId) -> PublishSt
     Publishing it takes the target back, or forward, to that batch, as an ordinary guarded plan. Raises ``NotFound``
     for a batch that was never admitted for this target, ``IllegalMove`` for one that is on its way already.
     """
-    return platform.control.requeue(batch, target, now=platform.clock.now(), republish=True)
+    return platform.control.requeue(
+        batch, target, now=platform.clock.now(), intent=Intent.REPUBLISH
+    )

@@ -27,6 +27,7 @@ from penstock.batch.manifest import Mode
 from penstock.batch.source import SourceSpec
 from penstock.identity.ids import SourceId, TargetId
 from penstock.publish.queue import WaitingBatch
+from penstock.publish.state import Intent
 from resources.control_db.leases import lane_is
 from resources.control_db.rows import STATE_COLUMNS, spec_of, state_of
 from resources.control_db.tables import (
@@ -123,10 +124,10 @@ def _query() -> Select[Any]:
     Building the query costs as much as running it, so it is built once.
     """
     newest = snapshot.c.source_timestamp
-    at, republish = _INNER.c.source_timestamp, _INNER.c.republish
-    oldest = _first(_INNER.c.batch_id, IN_QUEUE, or_(newest.is_(None), at >= newest, republish))
+    at, asked_for = _INNER.c.source_timestamp, _INNER.c.intent != Intent.PUBLISH.value
+    oldest = _first(_INNER.c.batch_id, IN_QUEUE, or_(newest.is_(None), at >= newest, asked_for))
     failed = _first(at, FAILED_DELTA, or_(newest.is_(None), at > newest))
-    superseded = _first(_INNER.c.batch_id, IN_QUEUE, and_(at < newest, not_(republish)))
+    superseded = _first(_INNER.c.batch_id, IN_QUEUE, and_(at < newest, not_(asked_for)))
     return (
         select(
             lane.c.source_id.label("lane_source_id"),

@@ -36,6 +36,7 @@ from penstock.publish.state import (
     IN_HAND,
     WAITING,
     FailureDetails,
+    Intent,
     Move,
     PublishState,
     PublishStatus,
@@ -204,7 +205,7 @@ def _fail_superseded(connection: Connection, head: LaneHead, now: datetime) -> N
         table.source_id == source,
         table.target_id == target,
         table.source_timestamp < row.source_timestamp,
-        table.republish.is_(False),
+        table.intent == Intent.PUBLISH.value,
         text(IN_QUEUE),
     )
     connection.execute(update(publish_state).where(older).values(**values))

@@ -9,7 +9,13 @@ from sqlalchemy import Row
 
 from penstock.batch.source import SourceSpec
 from penstock.identity.ids import SourceId, TargetId, TenantId
-from penstock.publish.state import FailureDetails, PublishMetrics, PublishState, PublishStatus
+from penstock.publish.state import (
+    FailureDetails,
+    Intent,
+    PublishMetrics,
+    PublishState,
+    PublishStatus,
+)
 from resources.control_db.tables import publish_state
 
 _METRICS = tuple(PublishMetrics.model_fields)
@@ -37,6 +43,7 @@ def state_of(row: Row[*tuple[Any, ...]]) -> PublishState:
     values = row._mapping
     plain = {name: values[name] for name in _PLAIN}
     plain["status"] = PublishStatus(plain["status"])
+    plain["intent"] = Intent(plain["intent"])
     metrics = PublishMetrics.model_construct(**{name: values[name] for name in _METRICS})
     failure = None
     if values["error_code"] is not None:
@@ -48,7 +55,7 @@ def state_columns(state: PublishState) -> dict[str, Any]:
     """Return the columns of a publish state, ``mode`` aside."""
     failure = state.failure_details
     columns: dict[str, Any] = {name: getattr(state, name) for name in _PLAIN}
-    columns["status"] = str(state.status)
+    columns["status"], columns["intent"] = str(state.status), str(state.intent)
     columns |= state.metrics.model_dump()
     columns |= dict.fromkeys(_FAILURE) if failure is None else failure.model_dump()
     for name in ("error_code", "error_message", "failed_operation", "stack_trace"):

@@ -16,6 +16,7 @@ from penstock.plan.ledger import LedgerRow
 from penstock.ports.control import Claim, SnapshotHead
 from penstock.publish.state import (
     IN_HAND,
+    Intent,
     Move,
     PublishState,
     PublishStatus,
@@ -75,12 +76,12 @@ class SqlStates(Database):
         return replace(claim, state=state)
 
     def requeue(
-        self, batch: BatchId, target: TargetId, *, now: datetime, republish: bool
+        self, batch: BatchId, target: TargetId, *, now: datetime, intent: Intent
     ) -> PublishState:
         """Put a batch back in the queue on an operator's word (COMPLETE or FAILED to PENDING)."""
         with self._writing() as connection:
             before = read_state(connection, batch, target, lock=True)
-            after = requeued(before, now=now, republish=republish)
+            after = requeued(before, now=now, intent=intent)
             write_state(connection, before, after)
         return after
 

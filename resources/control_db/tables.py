@@ -103,6 +103,10 @@ source = Table(
     Column("targets", json_type(), nullable=False),
     Column("description", Text, nullable=False),
     Column("declared", Boolean, nullable=False),
+    Column("guard_policy", json_type()),  # limits of its own; null for the platform's
+    Column(
+        "ownership", json_type()
+    ),  # who owns which field in the target; null for the source, all
 )
 
 batch = Table(
@@ -163,11 +167,15 @@ publish_state = Table(
     Column("state_snapshot_path", Text),
     Column("execution_plan_path", Text),
     Column("plan_digest", String(32)),
+    Column("base_plan_digest", String(32)),
     Column("exceptions", BigInteger, nullable=False, server_default="0"),
+    Column("held", BigInteger, nullable=False, server_default="0"),
+    Column("blocked", BigInteger, nullable=False, server_default="0"),
+    Column("rejected", BigInteger, nullable=False, server_default="0"),
     Column("enqueued_at", UtcTimestamp, nullable=False),
     Column("retry_due_at", UtcTimestamp),
     Column("priority_boost", Float, nullable=False, server_default="0"),
-    Column("republish", Boolean, nullable=False, server_default=text("false")),
+    Column("intent", String(16), nullable=False, server_default="publish"),
     CheckConstraint(_in("status", [str(s) for s in PublishStatus]), name="status"),
     CheckConstraint(_in("mode", ["full", "delta"]), name="mode"),
     CheckConstraint("(error_code IS NULL) = (error_message IS NULL)", name="failure_details"),
@@ -216,6 +224,7 @@ publish_ledger = Table(
     Column("held", BigInteger, nullable=False),
     Column("blocked", BigInteger, nullable=False),
     Column("dead_lettered", BigInteger, nullable=False),
+    Column("lost", BigInteger, nullable=False, server_default="0"),
     _of_publish_state(),
 )
 
@@ -250,7 +259,48 @@ operation_exception = Table(
     Column("outcome", String(16), nullable=False),
     Column("code", Text, nullable=False),
     Column("message", Text, nullable=False),
+    Column("guard", String(63)),  # of what is held
+    Column("blocked_by", String(32)),  # operation id of the culprit
+    Column("settled_by", String(127)),  # plan digest or batch id of what made up for it
     Column("recorded_at", UtcTimestamp, nullable=False),
+    _of_publish_state(),
+)
+
+plan_execution = Table(
+    "plan_execution",
+    metadata,
+    Column("plan_digest", String(32), primary_key=True),
+    Column("batch_id", String(127), primary_key=True),
+    Column("target_id", String(63), primary_key=True),
+    Column("source_id", String(63), nullable=False),
+    Column("intent", String(16), nullable=False),
+    Column("plan_path", Text, nullable=False),
+    Column("snapshot_before", BigInteger, nullable=False),
+    Column("snapshot_after", BigInteger, nullable=False),
+    Column("operations", BigInteger, nullable=False),
+    Column("applied", BigInteger, nullable=False),
+    Column("already_applied", BigInteger, nullable=False),
+    Column("exceptions", BigInteger, nullable=False),
+    Column("started_at", UtcTimestamp, nullable=False),
+    Column("finished_at", UtcTimestamp, nullable=False),
+    _of_publish_state(),
+    Index("ix_plan_execution_lane", "source_id", "target_id", "finished_at"),
+)
+
+publish_attempt = Table(
+    "publish_attempt",
+    metadata,
+    Column("batch_id", String(127), primary_key=True),
+    Column("target_id", String(63), primary_key=True),
+    Column("attempt", Integer, primary_key=True),  # 1 is the first
+    Column("tier", Integer, nullable=False),
+    Column("worker_id", String(255), nullable=False),
+    Column("started_at", UtcTimestamp, nullable=False),
+    Column("failed_at", UtcTimestamp, nullable=False),
+    Column("step", String(32), nullable=False),
+    Column("code", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("retry_at", UtcTimestamp),  # null where it was given up
     _of_publish_state(),
 )
 
@@ -265,9 +315,150 @@ dead_letter = Table(
     Column("message", Text, nullable=False),
     Column("details", json_type(), nullable=False),
     Column("recorded_at", UtcTimestamp, nullable=False),
+    Column("status", String(16), nullable=False, server_default="open"),
+    Column("fingerprint", String(32), nullable=False, server_default="unknown"),
+    Column("batch_id", String(127)),
+    Column("target_id", String(63)),
+    Column("plan_digest", String(32)),
+    Column("operation_id", String(32)),  # null for a batch
+    Column("kind", String(16)),
+    Column("type_name", String(127)),
+    Column("key", Text),
+    Column("to_key", Text),
+    Column("action", String(16)),
+    Column("data", Text),  # the attributes as planned; null for deletes and where data_path says
+    Column("data_path", Text),  # object key of the original
+    Column("correction_batch_id", String(127)),  # the batch that it was requeued in
+    Column("updated_at", UtcTimestamp),
+    Column("alerted_at", UtcTimestamp),
     Index("ix_dead_letter_subject", "subject"),
     Index("ix_dead_letter_recorded_at", "recorded_at"),
     Index("ix_dead_letter_source_id_recorded_at", "source_id", "recorded_at"),
+    Index("ix_dead_letter_fingerprint", "fingerprint", "status"),
+    Index("ix_dead_letter_batch_id", "batch_id", "target_id"),
+)
+
+dead_letter_event = Table(
+    "dead_letter_event",
+    metadata,
+    Column(
+        "dead_letter_id", String(32), ForeignKey("dead_letter.dead_letter_id"), primary_key=True
+    ),
+    Column("number", Integer, primary_key=True),  # 1 is the first
+    Column("at", UtcTimestamp, nullable=False),
+    Column("event", String(32), nullable=False),  # recorded, failed_again, requeued, resolved, ...
+    Column("actor", String(255)),
+    Column("code", Text),
+    Column("message", Text),
+    Column("batch_id", String(127)),
+)
+
+approval = Table(
+    "approval",
+    metadata,
+    Column("approval_id", String(32), primary_key=True),
+    Column("batch_id", String(127), nullable=False),
+    Column("target_id", String(63), nullable=False),
+    Column("source_id", String(63), nullable=False),
+    Column("plan_digest", String(32), nullable=False),
+    Column("decision", String(16), nullable=False),  # approve, reject
+    Column("approver", String(255), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("decided_at", UtcTimestamp, nullable=False),
+    Column("expires_at", UtcTimestamp),
+    Column("status", String(16), nullable=False),  # active, used, void, expired, rejected
+    Column("settled_at", UtcTimestamp),
+    Column("settled_why", Text),
+    _of_publish_state(),
+    Index("ix_approval_batch_id", "batch_id", "target_id"),
+)
+
+audit_entry = Table(
+    "audit_entry",
+    metadata,
+    Column(
+        "entry_id",
+        BigInteger().with_variant(Integer(), "sqlite"),
+        primary_key=True,
+        autoincrement=True,
+    ),
+    Column("at", UtcTimestamp, nullable=False),
+    Column("actor", String(255), nullable=False),
+    Column(
+        "act", String(63), nullable=False
+    ),  # hold.approve, dead_letter.discard, source.pause, ...
+    Column(
+        "subject", Text, nullable=False
+    ),  # what it was done to: a batch id, a dead letter's id, ...
+    Column("source_id", String(63)),
+    Column("reason", Text),
+    Column("details", json_type(), nullable=False),
+    Index("ix_audit_entry_subject", "subject"),
+    Index("ix_audit_entry_at", "at"),
+)
+
+pause = Table(
+    "pause",
+    metadata,
+    Column("scope", String(16), primary_key=True),  # source, target
+    Column("scope_id", String(63), primary_key=True),
+    Column("paused_at", UtcTimestamp, nullable=False),
+    Column("paused_by", String(255), nullable=False),
+    Column("reason", Text, nullable=False),
+    CheckConstraint(_in("scope", ["source", "target"]), name="scope"),
+)
+
+target_breaker = Table(
+    "target_breaker",
+    metadata,
+    Column("target_id", String(63), primary_key=True),
+    Column("status", String(16), nullable=False),  # closed, open, half_open
+    Column("window_started_at", UtcTimestamp, nullable=False),
+    Column("calls", BigInteger, nullable=False),
+    Column("failures", BigInteger, nullable=False),
+    Column("opened_at", UtcTimestamp),
+    Column("open_until", UtcTimestamp),
+    Column("times_opened", Integer, nullable=False),  # in a row, without a success in between
+    Column("last_error", Text),
+    Column("updated_at", UtcTimestamp, nullable=False),
+    CheckConstraint(_in("status", ["closed", "open", "half_open"]), name="status"),
+)
+
+drift_cursor = Table(
+    "drift_cursor",
+    metadata,
+    Column("source_id", String(63), primary_key=True),
+    Column("target_id", String(63), primary_key=True),
+    Column("kind", String(16), primary_key=True),
+    Column("type_name", String(127), primary_key=True),
+    Column("position", String(32), nullable=False),  # index key, as hex: where the next look begins
+    Column("checked", BigInteger, nullable=False),  # in this turn
+    Column("turn_started_at", UtcTimestamp, nullable=False),
+    Column("turn_finished_at", UtcTimestamp),  # of the last whole turn
+    Column("updated_at", UtcTimestamp, nullable=False),
+)
+
+drift = Table(
+    "drift",
+    metadata,
+    Column("drift_id", String(32), primary_key=True),
+    Column("source_id", String(63), nullable=False),
+    Column("target_id", String(63), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("type_name", String(127), nullable=False),
+    Column("key", Text, nullable=False),
+    Column("to_key", Text),
+    Column("finding", String(16), nullable=False),  # missing, differs, extra
+    Column("expected_digest", String(32)),
+    Column("found_digest", String(32)),
+    Column(
+        "fields", json_type(), nullable=False
+    ),  # per field: owner, expected, found, what follows
+    Column("status", String(16), nullable=False),  # open, repaired, left, gone
+    Column("found_at", UtcTimestamp, nullable=False),
+    Column("settled_at", UtcTimestamp),
+    Column("plan_digest", String(32)),  # of the repair
+    Index("ix_drift_lane", "source_id", "target_id", "status"),
 )
 
 snapshot = Table(

@@ -14,7 +14,7 @@ from penstock.errors import IllegalMove, LeaseLost, NotFound, PenstockError
 from penstock.identity.ids import BatchId, SourceId
 from penstock.ports.control import Claim
 from penstock.publish.queue import SUPERSEDED, QueuePolicy
-from penstock.publish.state import Move, PublishStatus
+from penstock.publish.state import Intent, Move, PublishStatus
 from resources.control_db.store import SqlControlStore
 from tests.contracts.control_values import (
     NOW,
@@ -163,7 +163,7 @@ class TestFailures:
         admit(control_store, "a", 2, mode="delta")
         fail(control_store, must_claim(control_store))
         assert claim(control_store) is None
-        control_store.requeue(failed, REGISTRY, now=NOW, republish=False)
+        control_store.requeue(failed, REGISTRY, now=NOW, intent=Intent.PUBLISH)
         assert [publish(control_store), publish(control_store)] == [failed, batch_id("a", 2)]
 
     def test_a_full_batch_makes_up_for_a_failed_delta(self, control_store: SqlControlStore) -> None:
@@ -240,10 +240,10 @@ class TestNewerFirst:
         publish(control_store)
         admit(control_store, "a", 2)
         publish(control_store)
-        control_store.requeue(old, REGISTRY, now=NOW, republish=False)
+        control_store.requeue(old, REGISTRY, now=NOW, intent=Intent.PUBLISH)
         assert claim(control_store) is None
         assert status(control_store, old) is PublishStatus.FAILED
-        control_store.requeue(old, REGISTRY, now=NOW, republish=True)
+        control_store.requeue(old, REGISTRY, now=NOW, intent=Intent.REPUBLISH)
         assert publish(control_store) == old
 
     def test_after_a_republish_only_newer_batches_go_on(
@@ -254,7 +254,7 @@ class TestNewerFirst:
         publish(control_store)
         admit(control_store, "a", 3)
         publish(control_store)
-        control_store.requeue(old, REGISTRY, now=NOW, republish=True)
+        control_store.requeue(old, REGISTRY, now=NOW, intent=Intent.REPUBLISH)
         publish(control_store)
         between = admit(control_store, "a", 2)
         newer = admit(control_store, "a", 4)
@@ -267,7 +267,7 @@ class TestNewerFirst:
         """It is not older than itself."""
         batch = admit(control_store, "a", 1)
         publish(control_store)
-        control_store.requeue(batch, REGISTRY, now=NOW, republish=False)
+        control_store.requeue(batch, REGISTRY, now=NOW, intent=Intent.PUBLISH)
         assert publish(control_store) == batch
 
     def test_only_does_not_touch_other_lanes(self, control_store: SqlControlStore) -> None:

@@ -12,7 +12,7 @@ from penstock.batch.source import SourceSpec
 from penstock.errors import IllegalMove, LeaseLost, NotFound, PenstockError, UndeclaredSource
 from penstock.identity.ids import BatchId, SourceId, TargetId
 from penstock.plan.ledger import LedgerRow
-from penstock.publish.state import Move, PublishMetrics, PublishStatus
+from penstock.publish.state import Intent, Move, PublishMetrics, PublishStatus
 from resources.control_db.store import SqlControlStore
 from resources.control_db.tables import source as sources
 from tests.contracts.control_values import (
@@ -248,7 +248,9 @@ class TestStates:
         """A COMPLETE batch goes back as new, and is claimed again."""
         admit(control_store, "a", 1)
         batch = publish(control_store)
-        state = control_store.requeue(batch, REGISTRY, now=at(5), republish=republish)
+        state = control_store.requeue(
+            batch, REGISTRY, now=at(5), intent=Intent.REPUBLISH if republish else Intent.PUBLISH
+        )
         assert state == control_store.get_state(batch, REGISTRY)
         assert (state.status, state.enqueued_at) == (PublishStatus.PENDING, at(5))
         assert (state.republish, state.plan_digest, state.metrics) == (
@@ -263,9 +265,9 @@ class TestStates:
         batch = admit(control_store, "a", 1)
         must_claim(control_store)
         with pytest.raises(IllegalMove, match=r"PLANNING .* only one that is COMPLETE or FAILED"):
-            control_store.requeue(batch, REGISTRY, now=NOW, republish=False)
+            control_store.requeue(batch, REGISTRY, now=NOW, intent=Intent.PUBLISH)
         with pytest.raises(NotFound):
-            control_store.requeue(BatchId("a@x"), REGISTRY, now=NOW, republish=False)
+            control_store.requeue(BatchId("a@x"), REGISTRY, now=NOW, intent=Intent.PUBLISH)
 
 
 class TestSnapshots:
@@ -307,7 +309,7 @@ class TestSnapshots:
         publish(control_store)
         admit(control_store, "a", 2)
         publish(control_store)
-        control_store.requeue(old, REGISTRY, now=NOW, republish=True)
+        control_store.requeue(old, REGISTRY, now=NOW, intent=Intent.REPUBLISH)
         running = start(control_store, must_claim(control_store))
         head = replace(head_after(control_store, running), source_timestamp=at(1))
         with pytest.raises(PenstockError, match="cannot go back from source timestamp"):
@@ -326,7 +328,7 @@ class TestSnapshots:
         batch = admit(control_store, "a", 1)
         rows = [LedgerRow(kind=Kind.ENTITY, type_name=t) for t in ("t", "u")]
         finish(control_store, must_claim(control_store), ledger=rows)
-        control_store.requeue(batch, REGISTRY, now=NOW, republish=True)
+        control_store.requeue(batch, REGISTRY, now=NOW, intent=Intent.REPUBLISH)
         finish(control_store, must_claim(control_store), ledger=rows[1:])
         assert control_store.get_ledger(batch, REGISTRY) == rows[1:]
 
@@ -405,7 +407,7 @@ class TestExecutions:
         control_store.start_chunk(running, 0, 1, now=NOW)
         control_store.record_exceptions(running, [exception(1)], now=NOW)
         fail(control_store, running)
-        control_store.requeue(batch, REGISTRY, now=NOW, republish=False)
+        control_store.requeue(batch, REGISTRY, now=NOW, intent=Intent.PUBLISH)
         again = control_store.advance(
             must_claim(control_store), Move.PLANNED, now=NOW, changes={"plan_digest": "a" * 32}
         )

@@ -26,7 +26,7 @@ from penstock.batch.source import SourceSpec
 from penstock.errors import IllegalMove, LeaseLost
 from penstock.identity.ids import BatchId, SourceId
 from penstock.ports.control import Claim, SnapshotHead
-from penstock.publish.state import Move
+from penstock.publish.state import Intent, Move
 from resources.control_db.store import SqlControlStore
 from tests.contracts.control_values import (
     DIGEST,
@@ -321,12 +321,13 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.model.batches)
     @rule(data=st.data(), republish=st.booleans())
     def requeue(self, data: st.DataObject, republish: bool) -> None:
+        intent = Intent.REPUBLISH if republish else Intent.PUBLISH
         batch = data.draw(st.sampled_from(self.model.batches))
         if batch.status not in ("COMPLETE", "FAILED"):
             with pytest.raises(IllegalMove):
-                self.store.requeue(batch.batch_id, REGISTRY, now=self.now, republish=republish)
+                self.store.requeue(batch.batch_id, REGISTRY, now=self.now, intent=intent)
             return
-        self.store.requeue(batch.batch_id, REGISTRY, now=self.now, republish=republish)
+        self.store.requeue(batch.batch_id, REGISTRY, now=self.now, intent=intent)
         batch.status, batch.republish, batch.enqueued_at = "PENDING", republish, self.now
 
     @precondition(lambda self: self.model.batches)

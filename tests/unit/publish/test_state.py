@@ -14,6 +14,7 @@ from penstock.publish.state import (
     SETTLED,
     TRANSITIONS,
     WAITING,
+    Intent,
     Move,
     PublishState,
     PublishStatus,
@@ -81,15 +82,15 @@ def test_a_requeued_state_is_as_new() -> None:
     """Only what names the batch, and an operator's boost, is kept."""
     failed = moved(state(), Move.FAIL, now=at(2), changes={"failure_details": failure()})
     boosted = failed.model_copy(update={"priority_boost": 2.0, "plan_digest": "d" * 32})
-    fresh = pending(record("a", 1), enqueued_at=at(3), republish=True, priority_boost=2.0)
-    assert requeued(boosted, now=at(3), republish=True) == fresh
+    fresh = pending(record("a", 1), enqueued_at=at(3), intent=Intent.REPUBLISH, priority_boost=2.0)
+    assert requeued(boosted, now=at(3), intent=Intent.REPUBLISH) == fresh
 
 
 @pytest.mark.parametrize("status", sorted(WAITING | IN_HAND))
 def test_only_what_is_settled_is_requeued(status: PublishStatus) -> None:
     """An operator cannot take a batch out of a worker's hand."""
     with pytest.raises(IllegalMove, match=f"is {status} .* only one that is COMPLETE or FAILED"):
-        requeued(state(status), now=NOW, republish=False)
+        requeued(state(status), now=NOW, intent=Intent.PUBLISH)
 
 
 def test_the_reference_page_is_current() -> None:

@@ -1,0 +1,42 @@
+"""Pauses: sources and targets that nothing is claimed for until someone resumes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+
+class PauseScope(StrEnum):
+    """What a pause stops."""
+
+    SOURCE = "source"
+    TARGET = "target"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pause:
+    """One source or target that is paused. What is in hand ends; nothing new is claimed."""
+
+    scope: PauseScope
+    scope_id: str
+    paused_at: datetime
+    paused_by: str
+    reason: str
+
+
+class Pauses(Protocol):
+    """What is paused."""
+
+    def pause(self, pause: Pause) -> bool:
+        """Pause a source or target; False if it is paused already (the first pause stands)."""
+        ...
+
+    def resume(self, scope: PauseScope, scope_id: str) -> bool:
+        """Resume a source or target; False if it is not paused."""
+        ...
+
+    def list_pauses(self) -> list[Pause]:
+        """Return what is paused, targets after sources, by id."""
+        ...
