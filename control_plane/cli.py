@@ -19,7 +19,7 @@ from control_plane import showing
 from control_plane.showing import AsJson, Batch, Limit, Source, Target
 
 USAGE_ERROR = 2
-BENCHES = ("diff", "plan", "land", "execute", "latency", "overhead")
+BENCHES = ("diff", "plan", "land", "execute", "latency", "overhead", "neighbour")
 
 app = typer.Typer(
     name="penstock",
