@@ -53,7 +53,7 @@ def open_engine(url: str | URL) -> Engine:
 def _parse(url: str | URL) -> URL:
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the latter for a port that is no number
         # The text may hold a password, so it is not shown.
         raise BadDatabaseUrl(
             "the control database's URL is not a SQLAlchemy URL: write sqlite:////folder/control.db "
