@@ -63,6 +63,13 @@ class Settings(BaseModel):
         le=64,
         description="Threads of one publish run that work through the queue.",
     )
+    look_every_s: float = Field(
+        default=0.5,
+        gt=0,
+        le=60,
+        description="Seconds between two looks for new batches. A look costs one listing for each source: "
+        "nothing on a local store, money on a distant one.",
+    )
     queue_policy: Json[QueuePolicy] | QueuePolicy = Field(
         default_factory=QueuePolicy, description="Weights of the queue's score, as a JSON object."
     )

@@ -15,6 +15,7 @@ from penstock.use_cases.platform import Platform
 from platform_assets.partitions import add_partitions
 from platform_assets.sources import declared_sources
 from resources.dagster_resources import PlatformResource
+from resources.settings import Settings
 
 IN_PROGRESS = [
     dg.DagsterRunStatus.QUEUED,
@@ -24,8 +25,6 @@ IN_PROGRESS = [
 ]
 WATCH_S = 4.0
 """How long one tick looks; with its own costs it has to end before the daemon comes again."""
-LOOK_EVERY_S = 0.5
-"""Each look costs one listing for each source, and some queries."""
 MOST_RUNS = 3
 """Publish runs at once: one that takes batches, and those that only finish what they have."""
 LINGER_S = 15.0
@@ -47,14 +46,15 @@ def s3_batches(
     opened = platform.open()
     _sync_sources(opened)
     clock, cursor = opened.clock, context.cursor or ""
+    look_every_s = Settings.from_env().look_every_s
     give_up_at = clock.monotonic_s() + WATCH_S
     while True:
         cursor = _look(context, opened, cursor)
         due = due_places(opened)
         wanted = bool(due) and _wanted(context.instance, clock.now())
-        if wanted or clock.monotonic_s() + LOOK_EVERY_S > give_up_at:
+        if wanted or clock.monotonic_s() + look_every_s > give_up_at:
             break
-        clock.sleep(LOOK_EVERY_S)
+        clock.sleep(look_every_s)
     why = "a publish run is at it" if due else "nothing is due"
     return dg.SensorResult(
         run_requests=[_run_request(due)] if wanted else [],
