@@ -231,8 +231,31 @@ def find_rows(section: KeyedRows, key_hi: U64, key_lo: U64, *, locators: bool = 
     What is absent is -1. Reads only the leaves that could hold a key.
     """
     found = np.full(len(key_hi), -1, np.int64)
+    for ask, at, lo, hi in _places(section, key_hi, key_lo):
+        if locators:
+            (locator,) = section.read(("locator",), lo, hi)
+            found[ask] = locator[at].astype(np.int64)
+        else:
+            found[ask] = at + lo
+    return found
+
+
+def find_hashes(section: KeyedRows, key_hi: U64, key_lo: U64) -> tuple[U64, U64]:
+    """Return the digest halves of keys, in any order; what is absent is (0, 0), which no row's digest is.
+
+    Reads only the leaves that could hold a key.
+    """
+    hash_hi, hash_lo = np.zeros(len(key_hi), np.uint64), np.zeros(len(key_hi), np.uint64)
+    for ask, at, lo, hi in _places(section, key_hi, key_lo):
+        have_hi, have_lo = section.read(("hash_hi", "hash_lo"), lo, hi)
+        hash_hi[ask], hash_lo[ask] = have_hi[at], have_lo[at]
+    return hash_hi, hash_lo
+
+
+def _places(section: KeyedRows, key_hi: U64, key_lo: U64) -> Iterator[tuple[I64, I64, int, int]]:
+    """Yield, per stretch of leaves, which keys are there, where from its first row on, and its bounds."""
     if not section.rows or not len(key_hi):
-        return found
+        return
     order = sort_order(key_hi, key_lo)
     leaves, leaf = holding(section.tree(), key_hi[order], key_lo[order])
     low, high = leaves.lo[leaf], leaves.hi[leaf]
@@ -242,12 +265,8 @@ def find_rows(section: KeyedRows, key_hi: U64, key_lo: U64, *, locators: bool = 
         have_hi, have_lo = section.read(("key_hi", "key_lo"), lo, hi)
         at = positions_of(have_hi, have_lo, key_hi[ask], key_lo[ask])
         there = at >= 0
-        if locators and there.any():
-            (locator,) = section.read(("locator",), lo, hi)
-            found[ask[there]] = locator[at[there]].astype(np.int64)
-        else:
-            found[ask[there]] = at[there] + lo
-    return found
+        if there.any():
+            yield ask[there], at[there], lo, hi
 
 
 def positions_of(have_hi: U64, have_lo: U64, key_hi: U64, key_lo: U64) -> I64:

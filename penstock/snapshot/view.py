@@ -14,6 +14,7 @@ from penstock.batch.index import (
     IndexFile,
     KeyedRows,
     Totals,
+    find_hashes,
     find_rows,
 )
 from penstock.batch.rows import Kind
@@ -132,6 +133,13 @@ class SnapshotView:
         if section is None:
             return np.full(len(key_hi), -1, np.int64)
         return find_rows(section, key_hi, key_lo, locators=True)
+
+    def hashes(self, kind: Kind, type_name: str, key_hi: U64, key_lo: U64) -> tuple[U64, U64]:
+        """Return the digest halves of keys, (0, 0) where absent; reads only the leaves that could hold them."""
+        section = self.section(kind, type_name)
+        if section is None:
+            return np.zeros(len(key_hi), np.uint64), np.zeros(len(key_hi), np.uint64)
+        return find_hashes(section, key_hi, key_lo)
 
 
 def _open_kind(

@@ -14,6 +14,7 @@ from penstock.batch.index import (
     IndexFile,
     SectionRows,
     equal_neighbours,
+    find_hashes,
     find_rows,
     leaf_starts,
     sort_order,
@@ -114,6 +115,20 @@ def test_a_file_without_rows_is_an_index() -> None:
     assert empty.totals == NOTHING
     assert len(empty.directory()) == 0
     assert find_rows(empty, words(1), words(2)).tolist() == [-1]
+
+
+def test_digests_are_found_by_key_in_any_order() -> None:
+    """Each key has its own row's digest, and one that is absent has none."""
+    rows = rows_of("table", 20_000)
+    section = opened(written(rows)).sections["table"]
+    asked = np.random.default_rng(7).permutation(20_000)[:500]
+    key_hi, key_lo = rows.key_hi[asked].copy(), rows.key_lo[asked].copy()
+    key_lo[13] += np.uint64(1)
+    hash_hi, hash_lo = find_hashes(section, key_hi, key_lo)
+    expected = [rows.hash_hi[asked], rows.hash_lo[asked]]
+    for column in expected:
+        column[13] = 0
+    assert np.array_equal([hash_hi, hash_lo], expected)
 
 
 def test_opening_reads_the_footer_and_a_lookup_one_leaf() -> None:
