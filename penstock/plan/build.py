@@ -55,11 +55,13 @@ def build_operations(
     after: Side | None,
     batch_rows: Rows64 | None,
     changed: pa.Array | None = None,
+    before_attributes: pa.ChunkedArray | None = None,
 ) -> pa.Table:
     """Return operations of one action on rows of one kind and type, all ``planned``.
 
     ``rows`` has the columns of ``SCHEMAS[kind]``: the rows after, or before where they are deleted. ``batch_rows``
-    are their positions in the batch, None for inferred deletes.
+    are their positions in the batch, None for inferred deletes. ``before_attributes`` is for updates; those of a
+    delete are its rows'.
     """
     n = len(rows)
     rows = rows.combine_chunks()
@@ -68,6 +70,7 @@ def build_operations(
     after_digest = after.digests() if after is not None else pa.nulls(n, DIGEST)
     deletes = action is Action.DELETE
     attributes = pa.nulls(n, pa.string()) if deletes else _column(rows, "attributes")
+    image = rows.column("attributes") if deletes else before_attributes
     columns = {
         "operation_id": _operation_ids(
             origin, kind, action, [type_name, key, to_key], before_digest, after_digest
@@ -79,6 +82,7 @@ def build_operations(
         "key": key,
         "to_key": to_key,
         "attributes": attributes,
+        "before_attributes": pa.nulls(n, pa.string()) if image is None else image,
         "before_digest": before_digest,
         "after_digest": after_digest,
         "changed": changed if changed is not None else pa.nulls(n, pa.list_(pa.string())),
@@ -87,6 +91,8 @@ def build_operations(
         "row": pa.array(batch_rows if batch_rows is not None else np.full(n, -1, np.int64)),
         "verdict": _constant(Verdict.PLANNED, n),
         "reason": pa.nulls(n, pa.string()),
+        "guard": pa.nulls(n, pa.string()),
+        "blocked_by": pa.nulls(n, DIGEST),
     }
     return pa.table([columns[name] for name in OPERATION_SCHEMA.names], schema=OPERATION_SCHEMA)
 
@@ -129,17 +135,26 @@ def _operation_ids(
 
 
 def judged(
-    operations: pa.Table, mask: npt.NDArray[np.bool_], verdict: Verdict, reasons: pa.Array
+    operations: pa.Table,
+    mask: npt.NDArray[np.bool_],
+    verdict: Verdict,
+    reasons: pa.Array,
+    *,
+    guard: pa.Array | None = None,
+    blocked_by: pa.Array | None = None,
 ) -> pa.Table:
     """Return the operations with another verdict where ``mask`` is set and they are still ``planned``.
 
-    ``reasons`` has one text per operation; those outside the mask are not looked at.
+    ``reasons``, and ``guard`` or ``blocked_by`` where they say more, have one value per operation; those outside the
+    mask are not looked at.
     """
     if not mask.any():
         return operations
     still = pc.equal(operations.column("verdict"), Verdict.PLANNED.value)
     where = pc.and_(pa.array(mask), still.combine_chunks())
-    for name, value in (("verdict", pa.scalar(str(verdict))), ("reason", reasons)):
+    values = {"verdict": pa.scalar(str(verdict)), "reason": reasons}
+    values |= {n: v for n, v in (("guard", guard), ("blocked_by", blocked_by)) if v is not None}
+    for name, value in values.items():
         column = operations.column(name).combine_chunks()
         position = operations.schema.get_field_index(name)
         operations = operations.set_column(

@@ -45,6 +45,17 @@ class WaveFile(BaseModel):
         return sum(self.chunks)
 
 
+class DerivedFrom(BaseModel):
+    """The stored plan that another was made from, and what for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    purpose: str
+    """``release``: its held operations, once they are approved."""
+    plan_digest: str
+    path: str
+    """Object key of its ``plan.json``."""
+
+
 class PlanDocument(BaseModel):
     """Everything about a plan but its operations."""
 
@@ -64,6 +75,7 @@ class PlanDocument(BaseModel):
     waves: tuple[WaveFile, ...]
     ledger: tuple[LedgerRow, ...]
     """As it will stand if every planned operation takes effect."""
+    derived_from: DerivedFrom | None = None
 
     @property
     def operations(self) -> int:

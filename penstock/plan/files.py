@@ -17,7 +17,7 @@ from penstock.plan.operations import OPERATION_SCHEMA
 CHUNKS_PER_FILE = 20
 """Caps a file at some tens of megabytes, so that writer and reader hold one file, not one wave."""
 
-_DICTIONARY = ["action", "kind", "type_name", "verdict", "reason", "wave"]
+_DICTIONARY = ["action", "kind", "type_name", "verdict", "reason", "guard", "wave"]
 
 
 class PlanWriter:

@@ -44,6 +44,7 @@ OPERATION_SCHEMA = pa.schema(
         pa.field("key", pa.string(), nullable=False),  # entity_key, or from_key
         pa.field("to_key", pa.string()),  # relationships only
         pa.field("attributes", pa.string()),  # canonical text after; null for deletes
+        pa.field("before_attributes", pa.string()),  # the before-image; null for creates
         pa.field("before_digest", DIGEST),  # null for creates
         pa.field("after_digest", DIGEST),  # null for deletes
         pa.field("changed", pa.list_(pa.string())),  # top-level attributes, for updates
@@ -54,6 +55,8 @@ OPERATION_SCHEMA = pa.schema(
         ),  # position in the batch; -1 where there is none
         pa.field("verdict", pa.string(), nullable=False),
         pa.field("reason", pa.string()),  # why not planned
+        pa.field("guard", pa.string()),  # what holds it; null for what is not held
+        pa.field("blocked_by", DIGEST),  # the culprit's operation id; null for what is not blocked
     ]
 )
 """One row per operation. ``row`` and the index key let the snapshot advance without a look at the rows."""

@@ -37,7 +37,7 @@ from penstock.use_cases.known_rows import KnownRows
 from penstock.use_cases.platform import Platform, Progress, no_progress
 from penstock.use_cases.references import AfterState
 
-PLANNER_VERSION = 1
+PLANNER_VERSION = 2
 """Part of a plan's address: planning by other rules gives another plan."""
 
 _PIECE = 16_384
@@ -269,7 +269,13 @@ class _Planning:
             _check_same_keys(kind, changes.type_name, old, new)
             changed = changed_fields(old["attributes"], new["attributes"])
             operations = self._build(
-                kind, Action.UPDATE, new, before=before, after=after, changed=changed
+                kind,
+                Action.UPDATE,
+                new,
+                before=before,
+                after=after,
+                changed=changed,
+                before_attributes=old["attributes"],
             )
             yield self._refuse(kind, changes.type_name, new, operations)
 
@@ -285,7 +291,8 @@ class _Planning:
             if self.full and (reason := self.held.get((kind, changes.type_name))):
                 mask = np.ones(len(operations), bool)
                 text = pa.repeat(pa.scalar(reason), len(operations))
-                operations = judged(operations, mask, OperationVerdict.HELD, text)
+                guard = pa.repeat(pa.scalar(reason.partition(":")[0]), len(operations))
+                operations = judged(operations, mask, OperationVerdict.HELD, text, guard=guard)
             yield operations
 
     def _build(
@@ -297,6 +304,7 @@ class _Planning:
         before: RowRefs | None,
         after: RowRefs | None,
         changed: pa.Array | None = None,
+        before_attributes: pa.ChunkedArray | None = None,
     ) -> pa.Table:
         refs = after if after is not None else before
         assert refs is not None
@@ -311,6 +319,7 @@ class _Planning:
             after=Side(hash_hi=after.hash_hi, hash_lo=after.hash_lo) if after else None,
             batch_rows=after.rows if after else None,
             changed=changed,
+            before_attributes=before_attributes,
         )
 
     # Verdicts -----------------------------------------------------------------------------------------------
