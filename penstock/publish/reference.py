@@ -33,6 +33,7 @@ _MOVES = {
     Move.POSTPONE: "It failed for now and is due again later.",
     Move.FAIL: "It failed for good, or its retries are exhausted.",
     Move.REQUEUE: "A person asked for it again, or its worker gave it back or died.",
+    Move.WITHDRAW: "A release or a repair became void: the batch stands as it stood.",
 }
 
 
