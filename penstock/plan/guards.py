@@ -13,6 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from penstock.batch.rows import Kind
 
+NEVER_RELEASED = frozenset({"protected"})
+"""Guards whose holds no approval releases."""
+
 
 class GuardPolicy(BaseModel):
     """Limits; the defaults are safe with nothing configured."""

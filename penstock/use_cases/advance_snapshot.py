@@ -55,8 +55,8 @@ def _by_type(operations: pa.Table) -> Iterator[tuple[Kind, AppliedRows]]:
         same_kind = pc.equal(operations["kind"], group["kind"])
         same_type = pc.equal(operations["type_name"], group["type_name"])
         rows = operations.filter(pc.and_(same_kind, same_type)).combine_chunks()
-        before_hi, before_lo = _digest_halves(rows["before_digest"])
-        hash_hi, hash_lo = _digest_halves(rows["after_digest"])
+        before_hi, before_lo = digest_halves(rows["before_digest"])
+        hash_hi, hash_lo = digest_halves(rows["after_digest"])
         yield (
             Kind(group["kind"]),
             AppliedRows(
@@ -72,8 +72,8 @@ def _by_type(operations: pa.Table) -> Iterator[tuple[Kind, AppliedRows]]:
         )
 
 
-def _digest_halves(digests: pa.ChunkedArray) -> tuple[U64, U64]:
-    """Split digests; null, which is no row, is (0, 0)."""
+def digest_halves(digests: pa.ChunkedArray) -> tuple[U64, U64]:
+    """Split a plan's digests; null, which is no row, is (0, 0)."""
     filled = pc.fill_null(pc.cast(digests, pa.binary()), bytes(DIGEST_BYTES)).combine_chunks()
     joined = b"".join(filled.to_pylist())
     return halves(np.frombuffer(joined, np.uint8).reshape(-1, DIGEST_BYTES))
