@@ -12,24 +12,25 @@ from penstock.publish.breaker import BreakerPolicy, BreakerState
 class Breakers(Protocol):
     """The state of each target's circuit breaker. Claims pass over the lanes of a target whose breaker is open."""
 
-    def record_call(
+    def record_calls(
         self,
         target: TargetId,
         *,
-        ok: bool,
+        successes: int,
+        failures: int,
         now: datetime,
         policy: BreakerPolicy,
         error: str | None = None,
     ) -> BreakerState:
-        """Count one call's outcome in one transaction, and return the state that follows from it."""
+        """Count calls' outcomes in one transaction, and return the state that follows from them."""
         ...
 
-    def get_breaker(self, target: TargetId) -> BreakerState:
-        """Return a target's breaker; one that was never called is closed."""
+    def get_breaker(self, target: TargetId, *, now: datetime) -> BreakerState:
+        """Return a target's breaker; one that was never called in vain is closed."""
         ...
 
     def list_breakers(self) -> list[BreakerState]:
-        """Return every breaker that was ever called, by target id."""
+        """Return every breaker that there is a row of, by target id."""
         ...
 
     def reset_breaker(self, target: TargetId, *, now: datetime) -> BreakerState:

@@ -16,6 +16,8 @@ from penstock.batch.manifest import Manifest
 from penstock.batch.source import SourceSpec
 from penstock.identity.ids import BatchId, SourceId, TargetId
 from penstock.plan.ledger import LedgerRow
+from penstock.ports.audit_log import AuditLog
+from penstock.ports.breakers import Breakers
 from penstock.publish.queue import QueuePlace, QueuePolicy
 from penstock.publish.state import FailureDetails, Intent, Move, PublishState, PublishStatus
 
@@ -288,7 +290,15 @@ class DeadLetters(Protocol):
 
 
 class ControlStore(
-    Sources, Batches, PublishQueue, PublishStates, Executions, DeadLetters, Protocol
+    Sources,
+    Batches,
+    PublishQueue,
+    PublishStates,
+    Executions,
+    DeadLetters,
+    AuditLog,
+    Breakers,
+    Protocol,
 ):
     """All of the control database, as use cases take it."""
 

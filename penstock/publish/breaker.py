@@ -12,8 +12,8 @@ Nothing here reads a clock: every function takes ``now``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -62,3 +62,81 @@ class BreakerState:
     """In a row, without a success in between."""
     last_error: str | None = None
     updated_at: datetime
+
+    @classmethod
+    def closed(cls, target: TargetId, now: datetime) -> BreakerState:
+        """A breaker that has counted nothing."""
+        return cls(
+            target_id=target, status=BreakerStatus.CLOSED, window_started_at=now, updated_at=now
+        )
+
+    def status_at(self, now: datetime) -> BreakerStatus:
+        """What it lets through now: an open one whose time is up is half open."""
+        if self.status is BreakerStatus.OPEN and self.open_until and now >= self.open_until:
+            return BreakerStatus.HALF_OPEN
+        return self.status
+
+
+def after_calls(
+    state: BreakerState,
+    policy: BreakerPolicy,
+    *,
+    successes: int,
+    failures: int,
+    now: datetime,
+    error: str | None = None,
+) -> BreakerState:
+    """Return the breaker after some calls' outcomes became known.
+
+    Results that come while it is open are of calls that began before, and change nothing. The n-th time in a row it
+    stays open for ``min(max_open_s, open_s * 2 ** (n - 1))`` seconds.
+    """
+    match state.status_at(now):
+        case BreakerStatus.OPEN:
+            return state
+        case BreakerStatus.HALF_OPEN:
+            if failures:
+                return _opened(state, policy, now, error)
+            return BreakerState.closed(state.target_id, now) if successes else state
+        case BreakerStatus.CLOSED:
+            return _counted(state, policy, successes, failures, now, error)
+
+
+def _counted(
+    state: BreakerState,
+    policy: BreakerPolicy,
+    successes: int,
+    failures: int,
+    now: datetime,
+    error: str | None,
+) -> BreakerState:
+    if (now - state.window_started_at).total_seconds() >= policy.window_s:
+        state = replace(state, window_started_at=now, calls=0, failures=0)
+    counted = replace(
+        state,
+        calls=state.calls + successes + failures,
+        failures=state.failures + failures,
+        last_error=error or state.last_error,
+        updated_at=now,
+    )
+    too_many = counted.failures >= policy.failure_rate * counted.calls
+    if failures and counted.calls >= policy.min_calls and too_many:
+        return _opened(counted, policy, now, error)
+    return counted
+
+
+def _opened(
+    state: BreakerState, policy: BreakerPolicy, now: datetime, error: str | None
+) -> BreakerState:
+    # 2 ** 30 times the first is beyond any maximum, and no float overflows on the way.
+    longer = 2.0 ** min(state.times_opened, 30)
+    open_s = min(policy.max_open_s, policy.open_s * longer)
+    return replace(
+        state,
+        status=BreakerStatus.OPEN,
+        opened_at=now,
+        open_until=now + timedelta(seconds=open_s),
+        times_opened=state.times_opened + 1,
+        last_error=error or state.last_error,
+        updated_at=now,
+    )

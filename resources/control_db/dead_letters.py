@@ -13,7 +13,7 @@ from sqlalchemy import select
 from penstock.identity.ids import SourceId
 from penstock.ports.control import DeadLetter
 from resources.control_db.engine import Database, insert_new
-from resources.control_db.rows import storable_text
+from resources.control_db.rows import storable_json, storable_text
 from resources.control_db.tables import dead_letter
 
 _COLUMNS = [dead_letter.c[field.name] for field in fields(DeadLetter)]
@@ -44,7 +44,7 @@ class SqlDeadLetters(Database):
             source_id=storable_text(source_id),
             code=code,
             message=storable_text(message) or "",
-            details=_storable(dict(details or {})),
+            details=storable_json(dict(details or {})),
             recorded_at=now,
         )
         query = select(*_COLUMNS).where(dead_letter.c.dead_letter_id == letter.dead_letter_id)
@@ -68,14 +68,3 @@ class SqlDeadLetters(Database):
 def _id_of(subject: str, code: str) -> str:
     text = f"{len(code)}:{code}{subject}".encode("utf-8", "surrogatepass")
     return hashlib.blake2b(text, digest_size=16).hexdigest()
-
-
-def _storable(value: Any) -> Any:
-    """Return JSON whose texts both databases take."""
-    if isinstance(value, str):
-        return storable_text(value)
-    if isinstance(value, Mapping):
-        return {storable_text(str(key)): _storable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_storable(item) for item in value]
-    return value

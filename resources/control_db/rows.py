@@ -34,6 +34,17 @@ def storable_text(text: str | None) -> str | None:
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
+def storable_json(value: Any) -> Any:
+    """Return JSON whose texts both databases take."""
+    if isinstance(value, str):
+        return storable_text(value)
+    if isinstance(value, Mapping):
+        return {storable_text(str(key)): storable_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [storable_json(item) for item in value]
+    return value
+
+
 def state_of(row: Row[*tuple[Any, ...]]) -> PublishState:
     """Read a publish state from a row that has :data:`STATE_COLUMNS`.
 

@@ -6,7 +6,9 @@ from typing import Self
 
 from sqlalchemy import Engine
 
+from resources.control_db.audit_log import SqlAuditLog
 from resources.control_db.batches import SqlBatches
+from resources.control_db.breakers import SqlBreakers
 from resources.control_db.dead_letters import SqlDeadLetters
 from resources.control_db.executions import SqlExecutions
 from resources.control_db.queue import SqlQueue
@@ -17,7 +19,16 @@ from resources.control_db.states import SqlStates
 __all__ = ["SqlControlStore", "upgrade"]
 
 
-class SqlControlStore(SqlSources, SqlBatches, SqlQueue, SqlStates, SqlExecutions, SqlDeadLetters):
+class SqlControlStore(
+    SqlSources,
+    SqlBatches,
+    SqlQueue,
+    SqlStates,
+    SqlExecutions,
+    SqlDeadLetters,
+    SqlAuditLog,
+    SqlBreakers,
+):
     """A :class:`penstock.ports.control.ControlStore` on SQLite or PostgreSQL.
 
     Its schema has to be there: call :func:`upgrade` first. Threads may share one; a forked process may not.

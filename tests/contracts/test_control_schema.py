@@ -229,6 +229,6 @@ def test_a_database_that_is_not_there_is_an_error_that_names_it(tmp_path: Path) 
 def test_a_url_that_cannot_be_read_is_refused_without_its_password() -> None:
     """A port that is no number, or no URL at all, is an error that shows how to write one."""
     for url in ("postgresql://me:s3cret@host:port/db", "me:s3cret"):
-        with pytest.raises(BadDatabaseUrl, match="sqlite:////folder/control.db") as raised:
+        with pytest.raises(BadDatabaseUrl, match=r"sqlite:////folder/control\.db") as raised:
             open_engine(url)
         assert "s3cret" not in str(raised.value)

@@ -1,0 +1,76 @@
+"""Circuit breakers in the control database: a row for each target that was ever called in vain."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from penstock.identity.ids import TargetId
+from penstock.publish.breaker import BreakerPolicy, BreakerState, BreakerStatus, after_calls
+from resources.control_db.engine import Database, insert_new, upsert
+from resources.control_db.rows import storable_text
+from resources.control_db.tables import target_breaker
+
+_COLUMNS = [target_breaker.c[field.name] for field in fields(BreakerState)]
+
+
+class SqlBreakers(Database):
+    """:class:`penstock.ports.breakers.Breakers` in SQL."""
+
+    def record_calls(
+        self,
+        target: TargetId,
+        *,
+        successes: int,
+        failures: int,
+        now: datetime,
+        policy: BreakerPolicy,
+        error: str | None = None,
+    ) -> BreakerState:
+        """Count calls' outcomes in one transaction, and return the state that follows from them."""
+        new = BreakerState.closed(target, now)
+        with self._writing() as connection:
+            # There before it is locked, so that two first callers count one after the other.
+            insert_new(connection, target_breaker, [_row_of(new)])
+            before = _read(connection, target, lock=True) or new
+            after = after_calls(
+                before, policy, successes=successes, failures=failures, now=now, error=error
+            )
+            upsert(connection, target_breaker, [_row_of(after)])
+        return after
+
+    def get_breaker(self, target: TargetId, *, now: datetime) -> BreakerState:
+        """Return a target's breaker; one that was never called in vain is closed."""
+        with self._reading() as connection:
+            return _read(connection, target) or BreakerState.closed(target, now)
+
+    def list_breakers(self) -> list[BreakerState]:
+        """Return every breaker that there is a row of, by target id."""
+        query = select(*_COLUMNS).order_by(target_breaker.c.target_id)
+        with self._reading() as connection:
+            return [_state_of(dict(row)) for row in connection.execute(query).mappings()]
+
+    def reset_breaker(self, target: TargetId, *, now: datetime) -> BreakerState:
+        """Close a breaker on an operator's word."""
+        closed = BreakerState.closed(target, now)
+        with self._writing() as connection:
+            upsert(connection, target_breaker, [_row_of(closed)])
+        return closed
+
+
+def _read(connection: Connection, target: TargetId, *, lock: bool = False) -> BreakerState | None:
+    query = select(*_COLUMNS).where(target_breaker.c.target_id == target)
+    row = connection.execute(query.with_for_update() if lock else query).mappings().one_or_none()
+    return None if row is None else _state_of(dict(row))
+
+
+def _state_of(row: dict[str, Any]) -> BreakerState:
+    return BreakerState(**{**row, "status": BreakerStatus(row["status"])})
+
+
+def _row_of(state: BreakerState) -> dict[str, Any]:
+    row = asdict(state)
+    return {**row, "status": str(state.status), "last_error": storable_text(state.last_error)}
