@@ -63,7 +63,7 @@ def test_late_results_do_not_move_an_open_breaker() -> None:
 def test_whatever_comes_it_is_in_a_state_that_ends(
     calls: list[tuple[int, int, float]],
 ) -> None:
-    """An open breaker always says until when, never longer than allowed; a closed one is under its limit or unproven."""
+    """An open breaker always says until when, never longer than allowed; a closed one is not proven bad."""
     state, now_s = NEW, 0.0
     for ok, bad, later_s in calls:
         now_s += later_s
