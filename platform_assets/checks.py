@@ -152,7 +152,7 @@ def published_checks(source: SourceId) -> dg.AssetChecksDefinition:
     def published_checks(
         context: dg.AssetCheckExecutionContext, platform: PlatformResource
     ) -> Iterable[dg.AssetCheckResult]:
-        from penstock.use_cases.publish import recorded_report
+        from penstock.use_cases.publish_reports import recorded_report
 
         opened = platform.open()
         states = [

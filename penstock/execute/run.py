@@ -6,7 +6,7 @@ where it took effect, because targets apply each operation id once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from penstock.execute.blocking import Blocking
 from penstock.execute.chunks import Applier, ChunkResult
+from penstock.execute.verify import ALL, LOST_WRITE, lost_operations
 from penstock.plan.operations import Verdict
 from penstock.ports.clock import Clock
 from penstock.ports.control import ChunkRecord, Claim, Executions, OperationException
@@ -45,12 +46,14 @@ class Execution:
     """Extends the lease where it needs to be, and raises ``LeaseLost`` where it is gone."""
     on_chunk: Callable[[int], None]
     """Called with the operations done so far."""
+    verify_sample: int = 0
+    """How many applied operations of each chunk are read back; ``ALL`` for all of them."""
 
     def run(
         self,
         chunks: Iterator[pa.Table],
         finished: Mapping[int, ChunkRecord],
-        earlier: Sequence[OperationException],
+        earlier: Iterable[OperationException],
     ) -> ExecutionResult:
         """Execute chunks in order; raises ``TargetDown`` or ``LeaseLost``, either of which may be resumed from."""
         blocking = Blocking()
@@ -78,19 +81,37 @@ class Execution:
         self.control.start_chunk(claim, number, len(chunk), now=self.clock.now())
         outcome = self.applier.apply(to_send, replace(self.context, now=self.clock.now()))
         exceptions += _failed(to_send, outcome)
+        lost = self._lost(to_send, outcome)
+        exceptions += lost
         for exception in exceptions:
             _note(blocking, exception)
         self.control.finish_chunk(
             self.renew(),
             number,
-            applied=outcome.applied,
+            applied=max(0, outcome.applied - len(lost)),
             already_applied=outcome.already_applied,
             exceptions=exceptions,
+            data=_data_of(chunk, exceptions),
             now=self.clock.now(),
         )
-        result.applied += outcome.applied
+        result.applied += max(0, outcome.applied - len(lost))
         result.already_applied += outcome.already_applied
         result.exceptions += len(exceptions)
+
+    def _lost(self, sent: pa.Table, outcome: ChunkResult) -> list[OperationException]:
+        """Return what the target said it applied and does not hold, as far as it is looked at."""
+        lost = lost_operations(
+            self.applier.target,
+            self.context.source_id,
+            sent,
+            [failure.operation_id for failure in outcome.failures],
+            sample=ALL if outcome.unsure else self.verify_sample,
+        )
+        said = "the target said that it took effect; read back, it did not"
+        return [
+            _exception(row, outcome="lost", code=LOST_WRITE, message=said)
+            for row in lost.select(_NAMES).to_pylist()
+        ]
 
 
 def _add_record(result: ExecutionResult, record: ChunkRecord) -> None:
@@ -105,11 +126,41 @@ def _note(blocking: Blocking, exception: OperationException) -> None:
         action=exception.action,
         key=exception.key,
         to_key=exception.to_key,
+        culprit=exception.blocked_by or exception.operation_id,
     )
 
 
+_PLANNED_CODES = {
+    Verdict.REFUSED: "refused_by_plan",
+    Verdict.HELD: "held_by_guard",
+    Verdict.BLOCKED: "blocked_by_plan",
+}
+_LETTERS = frozenset({"refused", "rejected", "conflict", "lost"})
+"""Outcomes that make an operation a dead letter."""
+
+
+def _data_of(chunk: pa.Table, exceptions: Sequence[OperationException]) -> dict[str, str]:
+    """Return the attributes, as planned, of the operations that become dead letters, by operation id in hex."""
+    wanted = [bytes.fromhex(e.operation_id) for e in exceptions if e.outcome in _LETTERS]
+    if not wanted:
+        return {}
+    ids = pa.array(wanted, chunk.schema.field("operation_id").type)
+    rows = chunk.filter(pc.is_in(chunk["operation_id"], value_set=ids))
+    return {
+        row["operation_id"].hex(): row["attributes"]
+        for row in rows.select(["operation_id", "attributes"]).to_pylist()
+        if row["attributes"] is not None
+    }
+
+
 def _exception(
-    row: dict[str, object], *, outcome: str, code: str, message: str
+    row: dict[str, object],
+    *,
+    outcome: str,
+    code: str,
+    message: str,
+    guard: str | None = None,
+    blocked_by: str | None = None,
 ) -> OperationException:
     operation_id = row["operation_id"]
     assert isinstance(operation_id, bytes)
@@ -123,15 +174,23 @@ def _exception(
         outcome=outcome,
         code=code,
         message=message,
+        guard=guard,
+        blocked_by=blocked_by,
     )
 
 
 def _never_sent(operations: pa.Table) -> Iterator[OperationException]:
-    for row in operations.select([*_NAMES, "verdict", "reason"]).to_pylist():
-        code = {"refused": "refused_by_plan", "held": "held_by_guard"}.get(
-            row["verdict"], "blocked"
+    columns = [*_NAMES, "verdict", "reason", "guard", "blocked_by"]
+    for row in operations.select(columns).to_pylist():
+        code = _PLANNED_CODES[Verdict(row["verdict"])]
+        yield _exception(
+            row,
+            outcome=row["verdict"],
+            code=code,
+            message=row["reason"] or "",
+            guard=row["guard"],
+            blocked_by=row["blocked_by"].hex() if row["blocked_by"] else None,
         )
-        yield _exception(row, outcome=row["verdict"], code=code, message=row["reason"] or "")
 
 
 def _without_blocked(
@@ -142,16 +201,17 @@ def _without_blocked(
     if not any(blockers):
         return planned, []
     mask = pa.array([blocker is not None for blocker in blockers])
-    keys = [blocker for blocker in blockers if blocker is not None]
+    found = [blocker for blocker in blockers if blocker is not None]
     rows = planned.filter(mask).select(_NAMES).to_pylist()
     blocked = [
         _exception(
             row,
             outcome=str(Verdict.BLOCKED),
             code="blocked",
-            message=f"blocked by {key!r}, whose own operation did not take effect",
+            message=f"blocked by {blocker.key!r}, whose own operation did not take effect",
+            blocked_by=blocker.culprit,
         )
-        for row, key in zip(rows, keys, strict=True)
+        for row, blocker in zip(rows, found, strict=True)
     ]
     return planned.filter(pc.invert(mask)), blocked
 

@@ -35,6 +35,8 @@ class LedgerRow(BaseModel):
     """Kept back because what they depend on did not take effect."""
     dead_lettered: int = Field(default=0, ge=0)
     """Refused by validation or by the target."""
+    lost: int = Field(default=0, ge=0)
+    """The target said that they took effect, and they did not: they stand on neither side, so that it shows."""
 
     @property
     def came_in(self) -> int:

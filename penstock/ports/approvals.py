@@ -54,7 +54,7 @@ class Approval:
 class Approvals(Protocol):
     """Decisions about held operations."""
 
-    def decide_hold(self, approval: Approval, *, now: datetime) -> Approval:
+    def decide_hold(self, decided: Approval, *, now: datetime) -> Approval:
         """Record a decision in one transaction with what follows from it.
 
         An approval puts the batch back in the queue with the intent to release. Raises ``IllegalMove`` unless the

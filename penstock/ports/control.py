@@ -7,8 +7,8 @@ target: its batches are published one at a time, strictly in order of their sour
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -16,8 +16,11 @@ from penstock.batch.manifest import Manifest
 from penstock.batch.source import SourceSpec
 from penstock.identity.ids import BatchId, SourceId, TargetId
 from penstock.plan.ledger import LedgerRow
+from penstock.ports.approvals import Approvals
+from penstock.ports.attempts import Attempts, PublishAttempt
 from penstock.ports.audit_log import AuditLog
 from penstock.ports.breakers import Breakers
+from penstock.ports.dead_letters import DeadLetter, DeadLetters
 from penstock.publish.queue import QueuePlace, QueuePolicy
 from penstock.publish.state import FailureDetails, Intent, Move, PublishState, PublishStatus
 
@@ -83,25 +86,46 @@ class OperationException:
     to_key: str | None
     action: str
     outcome: str
-    """``refused`` by validation, ``held`` by a guard, ``rejected`` or ``conflict`` by the target, ``blocked``."""
+    """``refused`` by validation, ``held`` by a guard, ``rejected`` or ``conflict`` by the target, ``blocked``, or
+    ``lost``: the target said that it took effect, and it did not."""
     code: str
     message: str
+    guard: str | None = None
+    """What holds it, where it is held."""
+    blocked_by: str | None = None
+    """Operation id of the culprit at the root, where it is blocked."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DeadLetter:
-    """A batch, or what should have been one, that cannot be published as it is."""
+class PlanExecution:
+    """One plan that was executed to its end."""
 
-    dead_letter_id: str
-    subject: str
-    """A batch id, or the object key of what could not be read."""
-    where: str
-    """Object key or step."""
-    source_id: str | None
-    code: str
-    message: str
-    details: Mapping[str, Any] = field(default_factory=dict)
-    recorded_at: datetime
+    plan_digest: str
+    batch_id: BatchId
+    target_id: TargetId
+    source_id: SourceId
+    intent: Intent
+    plan_path: str
+    snapshot_before: int
+    snapshot_after: int
+    """Versions; equal where the snapshot did not move."""
+    operations: int
+    applied: int
+    already_applied: int
+    exceptions: int
+    started_at: datetime
+    finished_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settlement:
+    """What a follow-up makes up for: exceptions of the batch's own plan, by operation id in hex, in pages."""
+
+    plan_digest: str
+    """Of the plan whose exceptions they are."""
+    operation_ids: Iterable[Sequence[str]]
+    settled_by: str
+    """Digest of the plan, or id of the batch, that did."""
 
 
 class Sources(Protocol):
@@ -196,9 +220,18 @@ class PublishStates(Protocol):
         ...
 
     def advance(
-        self, claim: Claim, move: Move, *, now: datetime, changes: Mapping[str, Any] | None = None
+        self,
+        claim: Claim,
+        move: Move,
+        *,
+        now: datetime,
+        changes: Mapping[str, Any] | None = None,
+        attempt: PublishAttempt | None = None,
     ) -> Claim:
-        """Make one move under a claim, with other fields of the state; a move out of hand ends the lease."""
+        """Make one move under a claim, with other fields of the state; a move out of hand ends the lease.
+
+        ``attempt``, which failed and so led to the move, is recorded with it.
+        """
         ...
 
     def requeue(
@@ -213,10 +246,16 @@ class PublishStates(Protocol):
         *,
         now: datetime,
         changes: Mapping[str, Any],
-        head: SnapshotHead,
-        ledger: Sequence[LedgerRow],
+        head: SnapshotHead | None,
+        ledger: Sequence[LedgerRow] | None,
+        execution: PlanExecution | None = None,
+        settlement: Settlement | None = None,
     ) -> PublishState:
-        """In one transaction: SUCCEED, advance the snapshot, store the ledger, end the lease."""
+        """In one transaction: SUCCEED, advance the snapshot, store the ledger and the execution, end the lease.
+
+        Without ``head`` the snapshot stays, without ``ledger`` the recorded one. What ``settlement`` names is settled
+        first; then the state's ``exceptions``, ``held``, ``blocked`` and ``rejected`` are counted from what is not.
+        """
         ...
 
     def get_ledger(self, batch: BatchId, target: TargetId) -> list[LedgerRow]:
@@ -247,9 +286,13 @@ class Executions(Protocol):
         applied: int,
         already_applied: int,
         exceptions: Sequence[OperationException],
+        data: Mapping[str, str] | None = None,
         now: datetime,
     ) -> None:
-        """Record what became of a chunk."""
+        """Record what became of a chunk; what no retry mends becomes a dead letter in the same transaction.
+
+        ``data`` are the attributes, as planned, of such operations, by operation id in hex.
+        """
         ...
 
     def record_exceptions(
@@ -261,31 +304,20 @@ class Executions(Protocol):
     def list_exceptions(
         self, batch: BatchId, target: TargetId, *, limit: int = 1000
     ) -> list[OperationException]:
-        """Return what was planned and not applied, by operation id."""
+        """Return what was planned and not applied, by operation id: of the batch's plan and of its follow-up.
+
+        What a follow-up or a correction has made up for is not among it.
+        """
         ...
 
-
-class DeadLetters(Protocol):
-    """What could not be published, with everything needed to see why."""
-
-    def record_dead_letter(
-        self,
-        *,
-        subject: str,
-        where: str,
-        source_id: str | None,
-        code: str,
-        message: str,
-        now: datetime,
-        details: Mapping[str, Any] | None = None,
-    ) -> DeadLetter:
-        """Record one; the same subject and code again is the same dead letter."""
+    def plan_exceptions(
+        self, batch: BatchId, target: TargetId, plan_digest: str
+    ) -> Iterator[OperationException]:
+        """Yield what one plan did not apply, settled or not, by operation id, in bounded memory."""
         ...
 
-    def list_dead_letters(
-        self, *, source: SourceId | None = None, limit: int = 1000
-    ) -> list[DeadLetter]:
-        """Return dead letters, newest first."""
+    def list_executions(self, batch: BatchId, target: TargetId) -> list[PlanExecution]:
+        """Return the plans of a batch that were executed to their end, oldest first."""
         ...
 
 
@@ -296,6 +328,8 @@ class ControlStore(
     PublishStates,
     Executions,
     DeadLetters,
+    Approvals,
+    Attempts,
     AuditLog,
     Breakers,
     Protocol,

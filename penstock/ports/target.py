@@ -83,7 +83,14 @@ class Unavailable:
     retry_after_s: float | None = None
 
 
-ApplyOutcome = Applied | Rejected | Unavailable
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unknown:
+    """No answer came, and the chunk may or may not have taken effect: it has to be read back."""
+
+    message: str
+
+
+ApplyOutcome = Applied | Rejected | Unavailable | Unknown
 
 
 class Target(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from penstock.identity.ids import TargetId
 from penstock.plan.guards import GuardPolicy
@@ -13,6 +14,7 @@ from penstock.ports.object_store import ObjectStore
 from penstock.ports.rows import BatchReader
 from penstock.ports.scratch import Scratch
 from penstock.ports.target import Target
+from penstock.publish.breaker import BreakerPolicy
 from penstock.publish.queue import QueuePolicy
 from penstock.publish.retry import RetryPolicy
 
@@ -31,10 +33,16 @@ class Platform:
     queue_policy: QueuePolicy = field(default_factory=QueuePolicy)
     guard_policy: GuardPolicy = field(default_factory=GuardPolicy)
     retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
-    lease_s: float = 60.0
+    breaker_policy: BreakerPolicy = field(default_factory=BreakerPolicy)
+    next_window: NextWindow = field(default=lambda _target, _now: None)
+    """When a target's next maintenance window begins; None where it has none."""
+    verify_sample: int = 32
+    """How many applied operations of each chunk are read back; -1 for all of them."""
+    lease_s: float = 30.0
     chunk_operations: int = 10_000
 
 
+NextWindow = Callable[[TargetId, datetime], datetime | None]
 Progress = Callable[[str, int, int], None]
 """Called with a step (``plan``, ``execute``), how much is done and how much there is in all."""
 

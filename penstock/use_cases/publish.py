@@ -1,42 +1,40 @@
 """Publishing: claim a batch, plan it, execute the plan, advance the snapshot, and say what came of it.
 
 Whatever goes wrong ends in a recorded state. A batch that breaks its contract fails at once and becomes a dead
-letter; a target or a store that is away sends the batch back to the queue with a due time; a lost lease stops this
-worker without another write, because somebody else has the batch.
+letter; a target or a store that is away sends the batch back to the queue with a due time; a follow-up that has become
+void leaves the batch as it stood; a lost lease stops this worker without another write, because somebody else has
+the batch.
 """
 
 from __future__ import annotations
 
 import random
-import traceback
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from penstock.batch.manifest import Manifest
-from penstock.batch.rows import Kind
 from penstock.errors import LeaseLost, PenstockError
+from penstock.execute.breaker import TargetCalls
 from penstock.execute.chunks import Applier, TargetDown
 from penstock.execute.run import Execution, ExecutionResult
 from penstock.identity.ids import BatchId, TargetId
 from penstock.plan.guards import GuardPolicy
 from penstock.plan.ledger import LedgerRow
-from penstock.plan.operations import Action
-from penstock.ports.control import Claim, OperationException, SnapshotHead
+from penstock.ports.control import Claim, PlanExecution, SnapshotHead
 from penstock.ports.target import ApplyContext
-from penstock.publish.retry import Attempt, GiveUp, RetryPolicy, Tier, Transient, decide
-from penstock.publish.state import FailureDetails, Intent, Move, PublishMetrics, PublishState
+from penstock.publish.retry import RetryPolicy
+from penstock.publish.state import Intent, Move, PublishState
 from penstock.use_cases.advance_snapshot import COLUMNS, applied_rows, next_snapshot
+from penstock.use_cases.follow_up import FollowUp, FollowUpVoid, plan_follow_up
 from penstock.use_cases.known_rows import KnownRows
 from penstock.use_cases.lease import HeldLease
 from penstock.use_cases.plan_batch import StoredPlan, plan_batch
 from penstock.use_cases.platform import Platform, Progress, no_progress
-from penstock.use_cases.reports import GuardVerdict, PublishReport
-from penstock.use_cases.stored_plans import open_plan, plan_chunks
-
-_ALL = 2**31 - 1
+from penstock.use_cases.publish_reports import guard_verdicts, metrics_of, settled_ledger
+from penstock.use_cases.put_off import Trouble, decided_after
+from penstock.use_cases.reports import PublishReport
+from penstock.use_cases.stored_plans import plan_chunks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,13 +87,16 @@ class _Publishing:
         run_id: str | None,
         options: PublishOptions,
     ) -> None:
-        self.platform, self.lease, self.progress = platform, lease, progress
+        retry_policy = options.retry_policy or platform.retry_policy
+        self.platform = replace(platform, retry_policy=retry_policy)
+        self.lease, self.progress = lease, progress
         self.run_id, self.jitter = run_id, options.jitter
         self.guard_policy = options.guard_policy or platform.guard_policy
-        self.retry_policy = options.retry_policy or platform.retry_policy
         self.step = "plan"
         self.plan: StoredPlan | None = None
+        self.follow_up: FollowUp | None = None
         self.plan_ms = self.execute_ms = 0
+        self.started_at = platform.clock.now()
         state = lease.claim().state
         self.batch_id, self.target_id = state.batch_id, state.target_id
 
@@ -107,13 +108,14 @@ class _Publishing:
             return self._complete(manifest, result)
         except LeaseLost:
             raise
+        except FollowUpVoid as void:
+            return self._withdraw(void)
         except TargetDown as down:
-            asked_s = down.outcome.retry_after_s
-            return self._put_off("target_unavailable", down, asked_s)
+            return self._trouble("target_unavailable", down, asked_s=down.outcome.retry_after_s)
         except PenstockError as error:
-            return self._fail(error.code, error)
+            return self._trouble(error.code, error, permanent=True)
         except Exception as error:  # noqa: BLE001  whatever it is, it is recorded and tried again
-            return self._put_off("unexpected_error", error, None)
+            return self._trouble("unexpected_error", error)
 
     # Plan ---------------------------------------------------------------------------------------------------
 
@@ -124,13 +126,7 @@ class _Publishing:
                 f"target {self.target_id!r} is not configured: add it to PENSTOCK_SQL_TARGETS, or take it out "
                 f"of the targets of source {manifest.source_id!r}"
             )
-        self.plan = plan_batch(
-            self.platform,
-            manifest,
-            self.target_id,
-            guard_policy=self.guard_policy,
-            progress=self.progress,
-        )
+        self.plan = self._planned(manifest)
         self.plan_ms = _ms(start, self.platform.clock.monotonic_s())
         digest = self.plan.document.digest
         self._move(
@@ -139,6 +135,19 @@ class _Publishing:
             plan_digest=digest,
             workflow_run_id=self.run_id,
         )
+
+    def _planned(self, manifest: Manifest) -> StoredPlan:
+        state = self.lease.claim().state
+        if state.intent in {Intent.PUBLISH, Intent.REPUBLISH}:
+            return plan_batch(
+                self.platform,
+                manifest,
+                self.target_id,
+                guard_policy=self.guard_policy,
+                progress=self.progress,
+            )
+        self.follow_up = plan_follow_up(self.platform, state, manifest)
+        return self.follow_up.plan
 
     # Execute ------------------------------------------------------------------------------------------------
 
@@ -149,28 +158,30 @@ class _Publishing:
         self._move(Move.START)
         target = self.platform.targets[self.target_id]
         target.prepare()
-        claim = self.lease.claim()
-        total = self.plan.document.operations
+        control, clock = self.platform.control, self.platform.clock
+        policy, total = self.platform.breaker_policy, self.plan.document.operations
         execution = Execution(
             applier=Applier(
                 target=target,
-                clock=self.platform.clock,
-                retry_policy=self.retry_policy,
+                clock=clock,
+                retry_policy=self.platform.retry_policy,
                 jitter=self.jitter,
+                calls=TargetCalls.begin(control, self.target_id, policy, clock),
             ),
-            control=self.platform.control,
-            clock=self.platform.clock,
-            context=self._context(claim),
+            control=control,
+            clock=clock,
+            context=self._context(self.lease.claim()),
             renew=self.lease.claim,
             on_chunk=lambda done: self.progress("execute", done, total),
+            verify_sample=self.platform.verify_sample,
         )
         digest = self.plan.document.digest
         result = execution.run(
             plan_chunks(self.platform.objects, self.plan),
-            self.platform.control.chunks(digest, self.batch_id, self.target_id),
-            self._exceptions(),
+            control.chunks(digest, self.batch_id, self.target_id),
+            control.plan_exceptions(self.batch_id, self.target_id, digest),
         )
-        self.execute_ms = _ms(start, self.platform.clock.monotonic_s())
+        self.execute_ms = _ms(start, clock.monotonic_s())
         return result
 
     def _context(self, claim: Claim) -> ApplyContext:
@@ -185,38 +196,69 @@ class _Publishing:
             now=self.platform.clock.now(),
         )
 
-    def _exceptions(self) -> list[OperationException]:
-        return self.platform.control.list_exceptions(self.batch_id, self.target_id, limit=_ALL)
-
     # Complete -----------------------------------------------------------------------------------------------
 
     def _complete(self, manifest: Manifest, result: ExecutionResult) -> PublishReport:
         assert self.plan is not None
-        exceptions = self._exceptions()
-        ledger = settled_ledger(self.plan.document.ledger, exceptions)
-        head = self._next_snapshot(manifest, exceptions)
+        digest = self.plan.document.digest
+        not_applied: set[str] = set()
+
+        def noted() -> Any:
+            found = self.platform.control.plan_exceptions(self.batch_id, self.target_id, digest)
+            for exception in found:
+                not_applied.add(exception.operation_id)
+                yield exception
+
+        ledger = settled_ledger(self.plan.document.ledger, noted())
+        follow_up, head = self.follow_up, None
+        changes: dict[str, Any] = {}
+        if follow_up is None or follow_up.moves_snapshot:
+            head = self._next_snapshot(manifest, not_applied)
+            changes["state_snapshot_path"] = head.path
+        if follow_up is None or follow_up.keeps_ledger:
+            changes["metrics"] = metrics_of(ledger, self._execution_ms())
         state = self.platform.control.complete(
             self.lease.claim(),
             now=self.platform.clock.now(),
-            changes={
-                "metrics": metrics_of(ledger, self.execute_ms),
-                "exceptions": len(exceptions),
-                "state_snapshot_path": head.path,
-                "failure_details": None,
-            },
+            changes={**changes, "failure_details": None},
             head=head,
-            ledger=ledger,
+            ledger=ledger if follow_up is None or follow_up.keeps_ledger else None,
+            execution=self._execution(result, head),
+            settlement=follow_up.settlement() if follow_up else None,
         )
         return self._report(state, ledger, result)
 
-    def _next_snapshot(
-        self, manifest: Manifest, exceptions: Sequence[OperationException]
-    ) -> SnapshotHead:
+    def _execution_ms(self) -> int:
+        """Return the milliseconds of executing, those of the batch's own plan included where this one follows it."""
+        earlier = self.lease.claim().state.metrics.execution_time_ms if self.follow_up else 0
+        return self.execute_ms + earlier
+
+    def _next_snapshot(self, manifest: Manifest, not_applied: set[str]) -> SnapshotHead:
         assert self.plan is not None
         view = KnownRows.open(self.platform, manifest.source_id, self.target_id).view
         chunks = plan_chunks(self.platform.objects, self.plan, columns=COLUMNS)
-        applied = applied_rows(chunks, [e.operation_id for e in exceptions])
+        applied = applied_rows(chunks, not_applied)
         return next_snapshot(self.platform, view, manifest, self.target_id, applied)
+
+    def _execution(self, result: ExecutionResult, head: SnapshotHead | None) -> PlanExecution:
+        assert self.plan is not None
+        state, document = self.lease.claim().state, self.plan.document
+        return PlanExecution(
+            plan_digest=document.digest,
+            batch_id=self.batch_id,
+            target_id=self.target_id,
+            source_id=state.source_id,
+            intent=state.intent,
+            plan_path=self.plan.path,
+            snapshot_before=document.snapshot_version,
+            snapshot_after=head.version if head else document.snapshot_version,
+            operations=result.operations,
+            applied=result.applied,
+            already_applied=result.already_applied,
+            exceptions=result.exceptions,
+            started_at=self.started_at,
+            finished_at=self.platform.clock.now(),
+        )
 
     def _report(
         self, state: PublishState, ledger: Sequence[LedgerRow], result: ExecutionResult | None
@@ -225,7 +267,7 @@ class _Publishing:
         return PublishReport(
             state=state,
             ledger=tuple(ledger),
-            guards=tuple(_guard_verdicts(self.plan)),
+            guards=tuple(guard_verdicts(self.plan)),
             operations=document.operations if document else 0,
             applied=result.applied if result else 0,
             already_applied=result.already_applied if result else 0,
@@ -235,29 +277,31 @@ class _Publishing:
 
     # Trouble ------------------------------------------------------------------------------------------------
 
-    def _put_off(self, code: str, error: Exception, asked_s: float | None) -> PublishReport:
-        """Send the batch back to the queue with a due time, or fail it when its retries are exhausted."""
-        state, now = self.lease.claim().state, self.platform.clock.now()
-        earlier = state.failure_details.retry_count if state.failure_details else 0
-        delayed_only = self.retry_policy.model_copy(update={"immediate_tries": 0})
-        decision = decide(
-            delayed_only,
-            _history(earlier, now),
-            Transient(message=str(error), retry_after_s=asked_s),
-            now=now,
-            jitter=self.jitter(),
+    def _trouble(
+        self, code: str, error: Exception, *, asked_s: float | None = None, permanent: bool = False
+    ) -> PublishReport:
+        """Send the batch back to the queue with a due time, or fail it when nothing is left to try."""
+        trouble = Trouble(
+            step=self.step, code=code, error=error, asked_s=asked_s, permanent=permanent
         )
-        if isinstance(decision, GiveUp):
-            return self._fail(code, error)
-        details = self._details(code, error, earlier + 1)
-        self._move(Move.POSTPONE, failure_details=details, retry_due_at=decision.at)
+        claim = self.lease.claim()
+        decided = decided_after(
+            self.platform, claim, trouble, started_at=self.started_at, jitter=self.jitter()
+        )
+        self.lease.moved(
+            self.platform.control.advance(
+                claim,
+                decided.move,
+                now=decided.attempt.failed_at,
+                changes=decided.changes,
+                attempt=decided.attempt,
+            )
+        )
+        if decided.move is Move.FAIL:
+            self._dead_letter(code, error, claim.state)
         return self._report(self._state(), (), None)
 
-    def _fail(self, code: str, error: Exception) -> PublishReport:
-        state = self.lease.claim().state
-        earlier = state.failure_details.retry_count if state.failure_details else 0
-        details = self._details(code, error, earlier)
-        self._move(Move.FAIL, failure_details=details)
+    def _dead_letter(self, code: str, error: Exception, state: PublishState) -> None:
         self.platform.control.record_dead_letter(
             subject=self.batch_id,
             where=self.step,
@@ -265,18 +309,18 @@ class _Publishing:
             code=code,
             message=str(error),
             now=self.platform.clock.now(),
-            details={"target_id": self.target_id, "retry_count": earlier},
+            details={"target_id": self.target_id, "intent": str(state.intent)},
+            batch_id=self.batch_id,
+            target_id=self.target_id,
+            data_path=state.s3_path,
         )
-        return self._report(self._state(), (), None)
 
-    def _details(self, code: str, error: Exception, retry_count: int) -> FailureDetails:
-        return FailureDetails(
-            error_code=code,
-            error_message=str(error)[:4000],
-            failed_operation=self.step,
-            stack_trace="".join(traceback.format_exception(error))[-8000:],
-            retry_count=retry_count,
-        )
+    def _withdraw(self, void: FollowUpVoid) -> PublishReport:
+        """Leave the batch as it stood."""
+        void.settle(self.platform)
+        self._move(Move.WITHDRAW, **void.as_it_stood)
+        self.plan = None
+        return self._report(self._state(), (), None)
 
     def _move(self, move: Move, **changes: Any) -> None:
         claim = self.platform.control.advance(
@@ -288,89 +332,8 @@ class _Publishing:
         return self.platform.control.get_state(self.batch_id, self.target_id)
 
 
-def _history(retries: int, now: datetime) -> list[Attempt]:
-    first = [Attempt(tier=Tier.FIRST, failed_at=now)]
-    return first + [Attempt(tier=Tier.DELAYED, failed_at=now)] * retries
-
-
 def _ms(start_s: float, stop_s: float) -> int:
     return round(1000 * (stop_s - start_s))
-
-
-def _guard_verdicts(plan: StoredPlan | None) -> list[GuardVerdict]:
-    if plan is None:
-        return []
-    return [
-        GuardVerdict(
-            guard=verdict.guard,
-            passed=verdict.passed,
-            message=verdict.message,
-            held_operations=sum(
-                row.held
-                for row in plan.document.ledger
-                if (row.kind, row.type_name) in verdict.held_deletes
-            ),
-        )
-        for verdict in plan.document.guards
-    ]
-
-
-_COLUMN_OF_ACTION = {
-    Action.CREATE: "created",
-    Action.UPDATE: "updated",
-    Action.DELETE: "deleted",
-}
-
-
-def settled_ledger(
-    planned: Sequence[LedgerRow], exceptions: Sequence[OperationException]
-) -> tuple[LedgerRow, ...]:
-    """Move what did not take effect from the plan's columns to the column of what became of it.
-
-    What planning itself refused or held stands in its column already.
-    """
-    moved: dict[tuple[str, str], Counter[str]] = {}
-    for exception in exceptions:
-        if exception.code in {"refused_by_plan", "held_by_guard"}:
-            continue
-        counter = moved.setdefault((exception.kind, exception.type_name), Counter())
-        counter[_COLUMN_OF_ACTION[Action(exception.action)]] -= 1
-        counter["blocked" if exception.outcome == "blocked" else "dead_lettered"] += 1
-    return tuple(_with(row, moved.get((row.kind, row.type_name), {})) for row in planned)
-
-
-def _with(row: LedgerRow, moved: Mapping[str, int]) -> LedgerRow:
-    return row.model_copy(update={name: getattr(row, name) + n for name, n in moved.items()})
-
-
-def metrics_of(ledger: Sequence[LedgerRow], execution_time_ms: int) -> PublishMetrics:
-    """Sum a ledger up over types."""
-    sums: Counter[str] = Counter()
-    for row in ledger:
-        kind = "entities" if row.kind is Kind.ENTITY else "relationships"
-        for column in ("created", "updated", "deleted"):
-            sums[f"{kind}_{column}"] += getattr(row, column)
-    return PublishMetrics(**sums, execution_time_ms=execution_time_ms)
-
-
-def recorded_report(platform: Platform, state: PublishState) -> PublishReport:
-    """Return the report of a publish as the control database and the stored plan remember it."""
-    plan = None
-    if state.execution_plan_path is not None:
-        plan = open_plan(
-            platform.objects, state.execution_plan_path, expected_digest=state.plan_digest
-        )
-    metrics = state.metrics.model_dump(exclude={"execution_time_ms"})
-    return PublishReport(
-        state=state,
-        ledger=tuple(platform.control.get_ledger(state.batch_id, state.target_id)),
-        guards=tuple(_guard_verdicts(plan)),
-        operations=plan.document.operations if plan else 0,
-        applied=sum(metrics.values()),
-        already_applied=0,
-        plan_ms=0,
-        execute_ms=state.metrics.execution_time_ms,
-    )
 
 
 def republish(platform: Platform, batch: BatchId, target: TargetId) -> PublishState:

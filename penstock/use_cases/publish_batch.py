@@ -10,7 +10,8 @@ from penstock.identity.ids import BatchId, TargetId
 from penstock.publish.state import WAITING, PublishState, PublishStatus
 from penstock.use_cases.discover_batches import discover_batches
 from penstock.use_cases.platform import Platform, Progress
-from penstock.use_cases.publish import publish_next, recorded_report, republish
+from penstock.use_cases.publish import publish_next, republish
+from penstock.use_cases.publish_reports import recorded_report
 from penstock.use_cases.reports import PublishReport
 
 SETTLED = frozenset({PublishStatus.COMPLETE, PublishStatus.FAILED})

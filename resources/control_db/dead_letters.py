@@ -1,26 +1,43 @@
-"""Dead letters in the control database."""
+"""Dead letters in the control database: one row each, and a row for each thing that happened to one."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, literal, or_, select, update
 
+from penstock.errors import IllegalMove, NotFound
 from penstock.identity.ids import SourceId
-from penstock.ports.control import DeadLetter
+from penstock.ports.control import OperationException
+from penstock.ports.dead_letters import DeadLetter, LetterFilter, LetterGroup, LetterHistory
+from penstock.publish.dead_letters import (
+    LETTER_MOVES,
+    LetterEvent,
+    LetterStatus,
+    fingerprint,
+    next_letter_status,
+)
+from penstock.publish.state import PublishState
 from resources.control_db.engine import Database, insert_new
 from resources.control_db.rows import storable_json, storable_text
-from resources.control_db.tables import dead_letter
+from resources.control_db.tables import dead_letter, dead_letter_event
 
+LETTER_OUTCOMES = frozenset({"refused", "rejected", "conflict", "lost"})
+"""Outcomes of an operation that no retry mends."""
+MAX_DATA_CHARACTERS = 64 * 1024
+"""Longer attributes are not copied: they lie in the plan."""
+_PAGE = 500
+_T = TypeVar("_T")
 _COLUMNS = [dead_letter.c[field.name] for field in fields(DeadLetter)]
+_HISTORY = [dead_letter_event.c[field.name] for field in fields(LetterHistory)]
 
 
 class SqlDeadLetters(Database):
-    """:class:`penstock.ports.control.DeadLetters` in SQL."""
+    """:class:`penstock.ports.dead_letters.DeadLetters` in SQL."""
 
     def record_dead_letter(
         self,
@@ -32,13 +49,16 @@ class SqlDeadLetters(Database):
         message: str,
         now: datetime,
         details: Mapping[str, Any] | None = None,
+        batch_id: str | None = None,
+        target_id: str | None = None,
+        data_path: str | None = None,
     ) -> DeadLetter:
-        """Record one; the same subject and code again is the same dead letter, as first recorded.
+        """Record one of a batch; the same subject and code again is the same one, which has failed again.
 
         ``details`` must be JSON.
         """
         letter = DeadLetter(
-            dead_letter_id=_id_of(subject, code),
+            dead_letter_id=_id_of(subject, code if target_id is None else f"{code}@{target_id}"),
             subject=storable_text(subject) or "",
             where=storable_text(where) or "",
             source_id=storable_text(source_id),
@@ -46,23 +66,312 @@ class SqlDeadLetters(Database):
             message=storable_text(message) or "",
             details=storable_json(dict(details or {})),
             recorded_at=now,
+            fingerprint=fingerprint(code=code, message=message, type_name=None, target=target_id),
+            batch_id=batch_id,
+            target_id=target_id,
+            data_path=storable_text(data_path),
+            updated_at=now,
         )
-        query = select(*_COLUMNS).where(dead_letter.c.dead_letter_id == letter.dead_letter_id)
         with self._writing() as connection:
-            insert_new(connection, dead_letter, [asdict(letter)])
-            return DeadLetter(**connection.execute(query).mappings().one())
+            _record(connection, [letter], now)
+            return _read(connection, letter.dead_letter_id)
+
+    def get_dead_letter(self, dead_letter_id: str) -> DeadLetter:
+        """Return one dead letter, or raise ``NotFound``."""
+        with self._reading() as connection:
+            return _read(connection, dead_letter_id)
+
+    def letter_history(self, dead_letter_id: str) -> list[LetterHistory]:
+        """Return what happened to a dead letter, oldest first."""
+        table = dead_letter_event.c
+        query = select(*_HISTORY).where(table.dead_letter_id == dead_letter_id)
+        with self._reading() as connection:
+            rows = connection.execute(query.order_by(table.number)).mappings()
+            return [LetterHistory(**{**row, "event": LetterEvent(row["event"])}) for row in rows]
 
     def list_dead_letters(
-        self, *, source: SourceId | None = None, limit: int = 1000
+        self,
+        *,
+        source: SourceId | None = None,
+        chosen: LetterFilter | None = None,
+        after: DeadLetter | None = None,
+        limit: int = 1000,
     ) -> list[DeadLetter]:
-        """Return dead letters, newest first."""
+        """Return dead letters, newest first; ``after`` is the last of the page before."""
         table = dead_letter.c
-        newest_first = (table.recorded_at.desc(), table.dead_letter_id)
-        query = select(*_COLUMNS).order_by(*newest_first).limit(limit)
+        query = _chosen(select(*_COLUMNS), chosen or LetterFilter())
         if source is not None:
             query = query.where(table.source_id == source)
+        if after is not None:
+            older = table.recorded_at < after.recorded_at
+            same = table.recorded_at == after.recorded_at
+            behind = and_(same, table.dead_letter_id > after.dead_letter_id)
+            query = query.where(or_(older, behind))
+        query = query.order_by(table.recorded_at.desc(), table.dead_letter_id).limit(limit)
         with self._reading() as connection:
-            return [DeadLetter(**row) for row in connection.execute(query).mappings()]
+            return [_letter_of(dict(row)) for row in connection.execute(query).mappings()]
+
+    def letter_groups(
+        self, *, chosen: LetterFilter | None = None, limit: int = 1000
+    ) -> list[LetterGroup]:
+        """Return dead letters by fingerprint, the newest group first."""
+        table = dead_letter.c
+        last_at = func.max(table.recorded_at).label("last_at")
+        query = _chosen(
+            select(
+                table.fingerprint,
+                func.max(table.code).label("code"),
+                func.max(table.message).label("message"),
+                func.max(table.type_name).label("type_name"),
+                func.max(table.target_id).label("target_id"),
+                func.count().label("letters"),
+                func.min(table.recorded_at).label("first_at"),
+                last_at,
+            ),
+            chosen or LetterFilter(),
+        )
+        query = query.group_by(table.fingerprint).order_by(last_at.desc(), table.fingerprint)
+        with self._reading() as connection:
+            return [LetterGroup(**row) for row in connection.execute(query.limit(limit)).mappings()]
+
+    def move_letters(
+        self,
+        dead_letter_ids: Sequence[str],
+        event: LetterEvent,
+        *,
+        now: datetime,
+        actor: str | None = None,
+        message: str | None = None,
+        batch_id: str | None = None,
+    ) -> int:
+        """Make one move of several dead letters in one transaction, all or none; return how many."""
+        with self._writing() as connection:
+            for page in _pages(list(dict.fromkeys(dead_letter_ids))):
+                rows = select(dead_letter.c.dead_letter_id, dead_letter.c.status).where(
+                    dead_letter.c.dead_letter_id.in_(page)
+                )
+                found = dict(connection.execute(rows.with_for_update()).tuples().all())
+                _check_all_there(page, found)
+                for name, status in found.items():
+                    try:
+                        next_letter_status(LetterStatus(status), event)
+                    except IllegalMove as error:
+                        raise IllegalMove(f"dead letter {name}: {error}") from None
+                mine = dead_letter.c.dead_letter_id.in_(page)
+                happened = {"actor": actor, "message": message, "batch_id": batch_id}
+                move(connection, mine, event, now, **happened)
+        return len(set(dead_letter_ids))
+
+
+def move(
+    connection: Connection,
+    condition: ColumnElement[bool],
+    event: LetterEvent,
+    now: datetime,
+    *,
+    actor: str | None = None,
+    code: str | None = None,
+    message: str | None = None,
+    batch_id: str | None = None,
+) -> None:
+    """Make one move of all dead letters that meet a condition and can make it, and record it of each."""
+    table, events = dead_letter.c, dead_letter_event
+    before = [str(status) for status, moves in LETTER_MOVES.items() if event in moves]
+    (after,) = {str(moves[event]) for moves in LETTER_MOVES.values() if event in moves}
+    movable = and_(condition, table.status.in_(before))
+    last = select(func.coalesce(func.max(events.c.number), 0) + 1)
+    number = last.where(events.c.dead_letter_id == table.dead_letter_id).scalar_subquery()
+    values = {
+        "at": now,
+        "event": str(event),
+        "actor": storable_text(actor),
+        "code": code,
+        "message": storable_text(message),
+        "batch_id": batch_id,
+    }
+    constants = (literal(value, events.c[name].type) for name, value in values.items())
+    happened = select(table.dead_letter_id, number, *constants).where(movable)
+    names = ["dead_letter_id", "number", *values]
+    connection.execute(events.insert().from_select(names, happened))
+    changed: dict[str, Any] = {"status": after, "updated_at": now}
+    if event in {LetterEvent.REQUEUED, LetterEvent.FIXED}:
+        changed["correction_batch_id"] = batch_id
+    connection.execute(update(dead_letter).where(movable).values(**changed))
+
+
+def record_operation_letters(
+    connection: Connection,
+    state: PublishState,
+    exceptions: Sequence[OperationException],
+    data: Mapping[str, str],
+    now: datetime,
+) -> None:
+    """Make dead letters of the operations of a chunk that no retry mends, in the transaction that records the chunk.
+
+    The same operation again has failed again. An older open letter of the same entity in the lane is superseded: there
+    is one open letter for an entity.
+    """
+    bad = [exception for exception in exceptions if exception.outcome in LETTER_OUTCOMES]
+    for page in _pages(bad):
+        _supersede_same_entities(connection, state, page, now)
+        _record(connection, [_letter(state, e, data.get(e.operation_id), now) for e in page], now)
+
+
+def supersede_others(connection: Connection, state: PublishState, now: datetime) -> None:
+    """Settle what other batches of a lane left open, once a full batch has been published: it has decided anew."""
+    table = dead_letter.c
+    planned_before = and_(table.operation_id.is_not(None), table.plan_digest != state.plan_digest)
+    others = and_(
+        table.source_id == state.source_id,
+        table.target_id == state.target_id,
+        or_(table.batch_id != state.batch_id, planned_before),
+        table.status == str(LetterStatus.OPEN),
+    )
+    said = f"batch {state.batch_id} was published since, and decided about it anew"
+    move(connection, others, LetterEvent.SUPERSEDED, now, message=said, batch_id=state.batch_id)
+
+
+def resolve_corrected(connection: Connection, state: PublishState, now: datetime) -> None:
+    """Resolve what was requeued in a batch that has been published; what failed again in it is open already."""
+    table = dead_letter.c
+    mine = and_(
+        or_(
+            table.correction_batch_id == state.batch_id,
+            and_(table.batch_id == state.batch_id, table.operation_id.is_(None)),
+        ),
+        table.target_id == state.target_id,
+        table.status.in_([str(LetterStatus.REQUEUED), str(LetterStatus.OPEN)]),
+    )
+    requeued = and_(
+        mine, or_(table.status == str(LetterStatus.REQUEUED), table.operation_id.is_(None))
+    )
+    move(connection, requeued, LetterEvent.RESOLVED, now, batch_id=state.batch_id)
+
+
+def _letter(
+    state: PublishState, exception: OperationException, data: str | None, now: datetime
+) -> DeadLetter:
+    short = data if data is not None and len(data) <= MAX_DATA_CHARACTERS else None
+    return DeadLetter(
+        dead_letter_id=_id_of(f"{state.batch_id}@{state.target_id}", exception.operation_id),
+        subject=exception.operation_id,
+        where="execute" if exception.outcome != "refused" else "plan",
+        source_id=state.source_id,
+        code=exception.code,
+        message=storable_text(exception.message) or "",
+        details={"outcome": exception.outcome},
+        recorded_at=now,
+        fingerprint=fingerprint(
+            code=exception.code,
+            message=exception.message,
+            type_name=exception.type_name,
+            target=state.target_id,
+        ),
+        batch_id=state.batch_id,
+        target_id=state.target_id,
+        plan_digest=state.plan_digest,
+        operation_id=exception.operation_id,
+        kind=exception.kind,
+        type_name=exception.type_name,
+        key=storable_text(exception.key),
+        to_key=storable_text(exception.to_key),
+        action=exception.action,
+        data=storable_text(short),
+        data_path=state.execution_plan_path,
+        updated_at=now,
+    )
+
+
+def _record(connection: Connection, letters: Sequence[DeadLetter], now: datetime) -> None:
+    ids = [letter.dead_letter_id for letter in letters]
+    known = select(dead_letter.c.dead_letter_id).where(dead_letter.c.dead_letter_id.in_(ids))
+    there = set(connection.execute(known).scalars())
+    if there:
+        again = dead_letter.c.dead_letter_id.in_(there)
+        move(connection, again, LetterEvent.FAILED_AGAIN, now)
+    fresh = [letter for letter in letters if letter.dead_letter_id not in there]
+    insert_new(connection, dead_letter, [{**asdict(x), "status": str(x.status)} for x in fresh])
+    recorded = [
+        {
+            "dead_letter_id": letter.dead_letter_id,
+            "number": 1,
+            "at": now,
+            "event": str(LetterEvent.RECORDED),
+            "code": letter.code,
+            "message": letter.message,
+            "batch_id": letter.batch_id,
+        }
+        for letter in fresh
+    ]
+    insert_new(connection, dead_letter_event, recorded)
+
+
+def _supersede_same_entities(
+    connection: Connection,
+    state: PublishState,
+    exceptions: Sequence[OperationException],
+    now: datetime,
+) -> None:
+    table = dead_letter.c
+    wanted = {
+        (e.kind, e.type_name, storable_text(e.key), storable_text(e.to_key)) for e in exceptions
+    }
+    names = select(
+        table.dead_letter_id, table.kind, table.type_name, table.key, table.to_key
+    ).where(
+        table.source_id == state.source_id,
+        table.target_id == state.target_id,
+        table.status == str(LetterStatus.OPEN),
+        table.operation_id.not_in([e.operation_id for e in exceptions]),
+        table.key.in_([key for _, _, key, _ in wanted]),
+    )
+    same = [row[0] for row in connection.execute(names) if tuple(row[1:]) in wanted]
+    if same:
+        older = table.dead_letter_id.in_(same)
+        move(connection, older, LetterEvent.SUPERSEDED, now, batch_id=state.batch_id)
+
+
+def _pages(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    for start in range(0, len(items), _PAGE):
+        yield items[start : start + _PAGE]
+
+
+def _read(connection: Connection, dead_letter_id: str) -> DeadLetter:
+    query = select(*_COLUMNS).where(dead_letter.c.dead_letter_id == dead_letter_id)
+    row = connection.execute(query).mappings().one_or_none()
+    if row is None:
+        raise NotFound(
+            f"there is no dead letter {dead_letter_id!r}: `penstock dead-letters` lists what there is"
+        )
+    return _letter_of(dict(row))
+
+
+def _letter_of(row: Mapping[str, Any]) -> DeadLetter:
+    return DeadLetter(**{**row, "status": LetterStatus(row["status"])})
+
+
+def _chosen(query: Select[Any], chosen: LetterFilter) -> Select[Any]:
+    table = dead_letter.c
+    for column, value in (
+        (table.source_id, chosen.source),
+        (table.target_id, chosen.target),
+        (table.batch_id, chosen.batch),
+        (table.status, None if chosen.status is None else str(chosen.status)),
+        (table.fingerprint, chosen.fingerprint),
+        (table.type_name, chosen.type_name),
+        (table.code, chosen.code),
+    ):
+        if value is not None:
+            query = query.where(column == value)
+    return query
+
+
+def _check_all_there(wanted: Sequence[str], found: Mapping[str, str]) -> None:
+    missing = sorted(set(wanted) - set(found))
+    if missing:
+        raise NotFound(
+            f"there is no dead letter {missing[0]!r}: `penstock dead-letters` lists what there is"
+        )
 
 
 def _id_of(subject: str, code: str) -> str:

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, select, update
 
 from penstock.errors import NotFound, PenstockError
 from penstock.identity.ids import BatchId, TargetId
-from penstock.ports.control import ChunkRecord, Claim, OperationException
-from resources.control_db.engine import Database, insert_new
+from penstock.ports.control import (
+    ChunkRecord,
+    Claim,
+    OperationException,
+    PlanExecution,
+    Settlement,
+)
+from penstock.publish.state import Intent, PublishState
+from resources.control_db.dead_letters import record_operation_letters
+from resources.control_db.engine import Database, insert_new, upsert
 from resources.control_db.leases import hold, read_state
 from resources.control_db.rows import storable_text
-from resources.control_db.tables import execution_chunk, operation_exception
+from resources.control_db.tables import execution_chunk, operation_exception, plan_execution
 
 _CHUNK = [execution_chunk.c[field.name] for field in fields(ChunkRecord)]
 _PAGE = 5000
 """Exceptions stored at once, so that a million of them cost no more memory than these."""
 _EXCEPTION = [operation_exception.c[field.name] for field in fields(OperationException)]
+_EXECUTION = [plan_execution.c[field.name] for field in fields(PlanExecution)]
 
 
 class SqlExecutions(Database):
@@ -52,9 +61,10 @@ class SqlExecutions(Database):
         applied: int,
         already_applied: int,
         exceptions: Sequence[OperationException],
+        data: Mapping[str, str] | None = None,
         now: datetime,
     ) -> None:
-        """Record what became of a chunk; a chunk that is finished stays as it is."""
+        """Record what became of a chunk, dead letters included; a chunk that is finished stays as it is."""
         key = {**_key_of(claim), "chunk": chunk}
         counts = {
             "applied": applied,
@@ -69,6 +79,7 @@ class SqlExecutions(Database):
             values = {**counts, "finished_at": now}
             connection.execute(update(table).where(_matches(key)).values(**values))
             _record(connection, claim, exceptions, now)
+            record_operation_letters(connection, claim.state, exceptions, data or {}, now)
 
     def record_exceptions(
         self, claim: Claim, exceptions: Iterable[OperationException], *, now: datetime
@@ -81,14 +92,88 @@ class SqlExecutions(Database):
     def list_exceptions(
         self, batch: BatchId, target: TargetId, *, limit: int = 1000
     ) -> list[OperationException]:
-        """Return what was planned and not applied by the present plan, by operation id."""
+        """Return what was planned and not applied by the present plan, by operation id.
+
+        A follow-up's plan stands beside that of the batch; what has been made up for is left out.
+        """
         table = operation_exception.c
         with self._reading() as connection:
             state = read_state(connection, batch, target)
-            mine = (table.batch_id == batch) & (table.target_id == target)
-            query = select(*_EXCEPTION).where(mine, table.plan_digest == state.plan_digest)
+            query = select(*_EXCEPTION).where(open_exceptions(state))
             rows = connection.execute(query.order_by(table.operation_id).limit(limit)).mappings()
             return [OperationException(**row) for row in rows]
+
+    def plan_exceptions(
+        self, batch: BatchId, target: TargetId, plan_digest: str
+    ) -> Iterator[OperationException]:
+        """Yield what one plan did not apply, settled or not, by operation id, in bounded memory."""
+        table = operation_exception.c
+        mine = and_(
+            table.batch_id == batch, table.target_id == target, table.plan_digest == plan_digest
+        )
+        after = ""
+        while True:
+            query = select(*_EXCEPTION).where(mine, table.operation_id > after)
+            with self._reading() as connection:
+                rows = connection.execute(query.order_by(table.operation_id).limit(_PAGE))
+                page = [OperationException(**row) for row in rows.mappings()]
+            yield from page
+            if len(page) < _PAGE:
+                return
+            after = page[-1].operation_id
+
+    def list_executions(self, batch: BatchId, target: TargetId) -> list[PlanExecution]:
+        """Return the plans of a batch that were executed to their end, oldest first."""
+        table = plan_execution.c
+        query = select(*_EXECUTION).where(table.batch_id == batch, table.target_id == target)
+        with self._reading() as connection:
+            rows = connection.execute(query.order_by(table.snapshot_after, table.finished_at))
+            return [
+                PlanExecution(**{**row, "intent": Intent(row["intent"])}) for row in rows.mappings()
+            ]
+
+
+def open_exceptions(state: PublishState) -> ColumnElement[bool]:
+    """The condition of what a batch's plan, and its follow-up's, did not apply and nothing has made up for."""
+    table = operation_exception.c
+    digests = [d for d in (state.plan_digest, state.base_plan_digest) if d is not None]
+    return and_(
+        table.batch_id == state.batch_id,
+        table.target_id == state.target_id,
+        table.plan_digest.in_(digests),
+        table.settled_by.is_(None),
+    )
+
+
+def settle(connection: Connection, state: PublishState, settlement: Settlement) -> None:
+    """Mark exceptions as made up for."""
+    table = operation_exception
+    for page in settlement.operation_ids:
+        mine = and_(
+            table.c.batch_id == state.batch_id,
+            table.c.target_id == state.target_id,
+            table.c.plan_digest == settlement.plan_digest,
+            table.c.operation_id.in_(list(page)),
+            table.c.settled_by.is_(None),
+        )
+        connection.execute(update(table).where(mine).values(settled_by=settlement.settled_by))
+
+
+def exception_counts(connection: Connection, state: PublishState) -> dict[str, int]:
+    """Count what a batch's plan did not apply: ``exceptions``, and of these ``held``, ``blocked``, ``rejected``."""
+    outcome = operation_exception.c.outcome
+    query = select(outcome, func.count()).where(open_exceptions(state)).group_by(outcome)
+    counts = {"exceptions": 0, "held": 0, "blocked": 0, "rejected": 0}
+    for name, n in connection.execute(query):
+        counts["exceptions"] += n
+        counts[name if name in {"held", "blocked"} else "rejected"] += n
+    return counts
+
+
+def record_execution(connection: Connection, execution: PlanExecution) -> None:
+    """Record that a plan was executed to its end."""
+    row = {**asdict(execution), "intent": str(execution.intent)}
+    upsert(connection, plan_execution, [row])
 
 
 def _key_of(claim: Claim) -> dict[str, Any]:

@@ -9,12 +9,15 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, select
 
+from penstock.batch.manifest import Mode
 from penstock.batch.rows import Kind
 from penstock.errors import LeaseLost, PenstockError
 from penstock.identity.ids import BatchId, SourceId, TargetId
 from penstock.plan.ledger import LedgerRow
-from penstock.ports.control import Claim, SnapshotHead
+from penstock.ports.attempts import PublishAttempt
+from penstock.ports.control import Claim, PlanExecution, Settlement, SnapshotHead
 from penstock.publish.state import (
+    FOLLOW_UPS,
     IN_HAND,
     Intent,
     Move,
@@ -23,8 +26,12 @@ from penstock.publish.state import (
     moved,
     requeued,
 )
+from resources.control_db.approvals import use_approvals
+from resources.control_db.attempts import record_attempt
+from resources.control_db.dead_letters import resolve_corrected, supersede_others
 from resources.control_db.engine import Database, upsert
-from resources.control_db.leases import end_lease, hold, read_state, write_state
+from resources.control_db.executions import exception_counts, record_execution, settle
+from resources.control_db.leases import end_lease, hold, read_state, state_is, write_state
 from resources.control_db.rows import STATE_COLUMNS, state_of
 from resources.control_db.tables import publish_ledger, publish_state, snapshot
 
@@ -63,9 +70,15 @@ class SqlStates(Database):
             return [state_of(row) for row in connection.execute(query)]
 
     def advance(
-        self, claim: Claim, move: Move, *, now: datetime, changes: Mapping[str, Any] | None = None
+        self,
+        claim: Claim,
+        move: Move,
+        *,
+        now: datetime,
+        changes: Mapping[str, Any] | None = None,
+        attempt: PublishAttempt | None = None,
     ) -> Claim:
-        """Make one move under a claim, with other fields of the state.
+        """Make one move under a claim, with other fields of the state, and record the attempt that led to it.
 
         A move out of hand ends the lease. To SUCCEED, call :meth:`complete`.
         """
@@ -73,6 +86,8 @@ class SqlStates(Database):
             raise PenstockError("a batch succeeds together with its snapshot: call complete()")
         with self._writing() as connection:
             state = _move(connection, claim, move, now, changes)
+            if attempt is not None:
+                record_attempt(connection, state, attempt)
         return replace(claim, state=state)
 
     def requeue(
@@ -91,14 +106,26 @@ class SqlStates(Database):
         *,
         now: datetime,
         changes: Mapping[str, Any],
-        head: SnapshotHead,
-        ledger: Sequence[LedgerRow],
+        head: SnapshotHead | None,
+        ledger: Sequence[LedgerRow] | None,
+        execution: PlanExecution | None = None,
+        settlement: Settlement | None = None,
     ) -> PublishState:
-        """In one transaction: SUCCEED, advance the snapshot, store the ledger, end the lease."""
+        """In one transaction: SUCCEED, advance the snapshot, store the ledger and the execution, end the lease."""
         with self._writing() as connection:
-            state = _move(connection, claim, Move.SUCCEED, now, changes)
-            _advance_snapshot(connection, state, head)
-            _store_ledger(connection, state, ledger)
+            hold(connection, claim)
+            if settlement is not None:
+                settle(connection, claim.state, settlement)
+                use_approvals(connection, claim.state, settlement.plan_digest, now)
+            counts = exception_counts(connection, claim.state)
+            state = _move(connection, claim, Move.SUCCEED, now, {**counts, **changes})
+            if head is not None:
+                _advance_snapshot(connection, state, head)
+            if ledger is not None:
+                _store_ledger(connection, state, ledger)
+            if execution is not None:
+                record_execution(connection, execution)
+            _settle_letters(connection, state, now)
         return state
 
     def get_ledger(self, batch: BatchId, target: TargetId) -> list[LedgerRow]:
@@ -132,6 +159,14 @@ def _move(
     if after.status not in IN_HAND:
         end_lease(connection, after)
     return after
+
+
+def _settle_letters(connection: Connection, state: PublishState, now: datetime) -> None:
+    """Settle the dead letters that a publish has made up for."""
+    resolve_corrected(connection, state, now)
+    query = select(publish_state.c.mode).where(state_is(state.batch_id, state.target_id))
+    if state.intent not in FOLLOW_UPS and connection.execute(query).scalar() == Mode.FULL:
+        supersede_others(connection, state, now)
 
 
 def _head(connection: Connection, source: SourceId, target: TargetId) -> SnapshotHead | None:

@@ -6,6 +6,8 @@ from typing import Self
 
 from sqlalchemy import Engine
 
+from resources.control_db.approvals import SqlApprovals
+from resources.control_db.attempts import SqlAttempts
 from resources.control_db.audit_log import SqlAuditLog
 from resources.control_db.batches import SqlBatches
 from resources.control_db.breakers import SqlBreakers
@@ -26,6 +28,8 @@ class SqlControlStore(
     SqlStates,
     SqlExecutions,
     SqlDeadLetters,
+    SqlApprovals,
+    SqlAttempts,
     SqlAuditLog,
     SqlBreakers,
 ):

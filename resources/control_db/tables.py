@@ -301,6 +301,7 @@ publish_attempt = Table(
     Column("code", Text, nullable=False),
     Column("message", Text, nullable=False),
     Column("retry_at", UtcTimestamp),  # null where it was given up
+    Column("retry_tier", Integer),
     _of_publish_state(),
 )
 
@@ -335,6 +336,7 @@ dead_letter = Table(
     Index("ix_dead_letter_recorded_at", "recorded_at"),
     Index("ix_dead_letter_source_id_recorded_at", "source_id", "recorded_at"),
     Index("ix_dead_letter_fingerprint", "fingerprint", "status"),
+    Index("ix_dead_letter_lane", "source_id", "target_id", "status"),
     Index("ix_dead_letter_batch_id", "batch_id", "target_id"),
 )
 

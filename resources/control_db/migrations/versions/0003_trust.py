@@ -188,6 +188,7 @@ def upgrade() -> None:
         sa.Column("code", sa.Text(), nullable=False),
         sa.Column("message", sa.Text(), nullable=False),
         sa.Column("retry_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("retry_tier", sa.Integer(), nullable=True),
         sa.ForeignKeyConstraint(
             ["batch_id", "target_id"],
             ["publish_state.batch_id", "publish_state.target_id"],
@@ -226,6 +227,9 @@ def upgrade() -> None:
     )
     op.create_index(
         "ix_dead_letter_fingerprint", "dead_letter", ["fingerprint", "status"], unique=False
+    )
+    op.create_index(
+        "ix_dead_letter_lane", "dead_letter", ["source_id", "target_id", "status"], unique=False
     )
     op.add_column("operation_exception", sa.Column("guard", sa.String(length=63), nullable=True))
     op.add_column(

@@ -1,0 +1,120 @@
+"""Follow-ups: work on a batch that is COMPLETE already, through the same queue, lease and executor.
+
+A planner makes the plan; the executor does not know one from another. What differs is told here: whether the snapshot
+moves, whose ledger it is, what it makes up for, and what is to be marked as done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, assert_never
+
+from penstock.batch.manifest import Manifest
+from penstock.errors import PlanChanged
+from penstock.ports.approvals import Approval, ApprovalStatus
+from penstock.ports.control import Settlement
+from penstock.publish.state import Intent, PublishState
+from penstock.use_cases.plan_batch import StoredPlan
+from penstock.use_cases.platform import Platform
+from penstock.use_cases.release import plan_release
+from penstock.use_cases.stored_plans import plan_chunks
+
+_PAGE = 1000
+
+
+class FollowUpVoid(Exception):
+    """There is nothing to do any more: the batch is left as it stood."""
+
+    def __init__(
+        self,
+        why: str,
+        state: PublishState,
+        *,
+        base: StoredPlan | None = None,
+        settle: Callable[[Platform], None] = lambda _platform: None,
+    ) -> None:
+        super().__init__(why)
+        self.settle = settle
+        """Marks what asked for it as settled."""
+        self.as_it_stood: Mapping[str, Any] = {}
+        if base is not None:
+            self.as_it_stood = {
+                "plan_digest": state.base_plan_digest,
+                "execution_plan_path": base.path,
+            }
+
+
+@dataclass(frozen=True, kw_only=True)
+class FollowUp:
+    """A planned follow-up."""
+
+    plan: StoredPlan
+    moves_snapshot: bool
+    """Whether what it applies changes what the target is known to hold."""
+    keeps_ledger: bool
+    """Whether its ledger is that of the batch, carried on."""
+    settlement: Callable[[], Settlement | None] = field(default=lambda: None)
+    """What it makes up for; the approval behind that is used up with it."""
+
+
+def plan_follow_up(platform: Platform, state: PublishState, manifest: Manifest) -> FollowUp:
+    """Plan what a batch's state asks for; raises :class:`FollowUpVoid`."""
+    del manifest
+    match state.intent:
+        case Intent.RELEASE:
+            return _release(platform, state)
+        case Intent.REPAIR:
+            raise FollowUpVoid("nothing was found that has to be repaired", state)
+        case Intent.PUBLISH | Intent.REPUBLISH:
+            raise AssertionError(f"{state.intent} is no follow-up")
+        case _:
+            assert_never(state.intent)
+
+
+def _release(platform: Platform, state: PublishState) -> FollowUp:
+    approval = _approval(platform, state)
+    try:
+        release = plan_release(platform, state)
+    except PlanChanged as changed:
+        raise FollowUpVoid(str(changed), state, settle=_voids(approval, str(changed))) from changed
+    plan = release.plan
+    if not plan.document.operations:
+        why = "nothing that was held is as it was when the plan was made"
+        raise FollowUpVoid(why, state, base=release.base, settle=_voids(approval, why))
+
+    def settlement() -> Settlement:
+        return Settlement(
+            plan_digest=release.base.document.digest,
+            operation_ids=_id_pages(platform, plan),
+            settled_by=plan.document.digest,
+        )
+
+    return FollowUp(plan=plan, moves_snapshot=True, keeps_ledger=True, settlement=settlement)
+
+
+def _approval(platform: Platform, state: PublishState) -> Approval:
+    digest = state.base_plan_digest or state.plan_digest
+    assert digest is not None
+    approval = platform.control.active_approval(
+        state.batch_id, state.target_id, digest, now=platform.clock.now()
+    )
+    if approval is None:
+        raise FollowUpVoid(f"no approval of plan {digest} is in force", state)
+    return approval
+
+
+def _voids(approval: Approval, why: str) -> Callable[[Platform], None]:
+    def settle(platform: Platform) -> None:
+        platform.control.settle_approval(
+            approval.approval_id, ApprovalStatus.VOID, now=platform.clock.now(), why=why
+        )
+
+    return settle
+
+
+def _id_pages(platform: Platform, plan: StoredPlan) -> Iterator[Sequence[str]]:
+    for chunk in plan_chunks(platform.objects, plan, columns=["operation_id"]):
+        ids = [value.hex() for value in chunk["operation_id"].to_pylist()]
+        for start in range(0, len(ids), _PAGE):
+            yield ids[start : start + _PAGE]
