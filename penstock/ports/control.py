@@ -21,6 +21,7 @@ from penstock.ports.attempts import Attempts, PublishAttempt
 from penstock.ports.audit_log import AuditLog
 from penstock.ports.breakers import Breakers
 from penstock.ports.dead_letters import DeadLetter, DeadLetters
+from penstock.ports.pauses import Pauses
 from penstock.publish.queue import QueuePlace, QueuePolicy
 from penstock.publish.state import FailureDetails, Intent, Move, PublishState, PublishStatus
 
@@ -182,8 +183,10 @@ class PublishQueue(Protocol):
 
         A lane is open when its lease is free or expired. In an open lane only the oldest waiting (or
         abandoned: in hand with an expired lease) batch can be taken, and none while a delta batch newer than
-        the snapshot stands FAILED in front of it. Among lanes the highest score wins. ``only`` restricts
-        the choice to given batches; order within the lane still holds for them.
+        the snapshot stands FAILED in front of it; one that is half executed goes before any other. Lanes that are
+        paused, whose target's breaker is open, or that would go over a limit of ``policy`` are passed over. Among
+        the rest the highest score wins. ``only`` restricts the choice to given batches; order within the lane
+        still holds for them.
         """
         ...
 
@@ -197,6 +200,15 @@ class PublishQueue(Protocol):
 
     def boost(self, batch: BatchId, target: TargetId, boost: float) -> PublishState:
         """Set an operator's boost on a waiting batch."""
+        ...
+
+    def cancel(
+        self, batch: BatchId, target: TargetId, *, now: datetime, message: str
+    ) -> PublishState:
+        """Take a waiting batch out of the queue: it is FAILED as ``cancelled``, a follow-up is withdrawn.
+
+        Raises ``IllegalMove`` for what is in hand or settled.
+        """
         ...
 
 
@@ -332,6 +344,7 @@ class ControlStore(
     Attempts,
     AuditLog,
     Breakers,
+    Pauses,
     Protocol,
 ):
     """All of the control database, as use cases take it."""

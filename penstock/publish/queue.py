@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from penstock.batch.manifest import Mode
 from penstock.batch.source import SourceSpec
-from penstock.identity.ids import BatchId, SourceId, TargetId
+from penstock.identity.ids import BatchId, SourceId, TargetId, TenantId
+from penstock.publish.breaker import BreakerState, BreakerStatus
 from penstock.publish.state import PublishState, PublishStatus
 
 
@@ -28,6 +29,10 @@ class QueuePolicy(BaseModel):
     complexity_weight: float = Field(default=0.5, ge=0)
     """Points taken off for complexity 1."""
     boost_weight: float = Field(default=1.0, ge=0)
+    most_lanes_per_target: int | None = Field(default=None, ge=1)
+    """Lanes of one target in hand at once, so that a slow one does not take every worker; None for no limit."""
+    most_lanes_per_tenant: int | None = Field(default=None, ge=1)
+    most_lanes_per_source: int | None = Field(default=None, ge=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +73,8 @@ def score(spec: SourceSpec, state: PublishState, policy: QueuePolicy, now: datet
     )
 
 
+CANCELLED = "cancelled"
+"""Error code of a batch that an operator took out of the queue."""
 SUPERSEDED = "superseded_by_newer"
 """Error code of a batch that fails because its target already has a newer one."""
 
@@ -108,6 +115,79 @@ class Lease:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class InHand:
+    """A lane that a worker has at the moment."""
+
+    source_id: SourceId
+    target_id: TargetId
+    tenant_id: TenantId
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Traffic:
+    """What keeps whole lanes shut at one moment: pauses, breakers, and what is in hand already."""
+
+    paused_sources: Mapping[str, str] = field(default_factory=dict)
+    """Id to who paused it and why."""
+    paused_targets: Mapping[str, str] = field(default_factory=dict)
+    breakers: Mapping[TargetId, BreakerState] = field(default_factory=dict)
+    in_hand: Sequence[InHand] = ()
+
+    def shuts(
+        self,
+        source: SourceId,
+        target: TargetId,
+        tenant: TenantId,
+        policy: QueuePolicy,
+        now: datetime,
+    ) -> str | None:
+        """Say what keeps a lane shut that nobody holds, or None."""
+        if source in self.paused_sources:
+            return f"source {source} to be resumed: {self.paused_sources[source]}"
+        if target in self.paused_targets:
+            return f"target {target} to be resumed: {self.paused_targets[target]}"
+        return self._breaker(target, now) or self._full(source, target, tenant, policy)
+
+    def _breaker(self, target: TargetId, now: datetime) -> str | None:
+        breaker = self.breakers.get(target)
+        if breaker is None or breaker.status is BreakerStatus.CLOSED:
+            return None
+        if breaker.status_at(now) is BreakerStatus.OPEN and breaker.open_until:
+            said = f": {breaker.last_error}" if breaker.last_error else ""
+            return f"the breaker of target {target}, open until {_text(breaker.open_until)}{said}"
+        if any(lane.target_id == target for lane in self.in_hand):
+            return f"the probe of target {target}, which another batch is making"
+        return None
+
+    def _full(
+        self, source: SourceId, target: TargetId, tenant: TenantId, policy: QueuePolicy
+    ) -> str | None:
+        for what, name, most, taken in (
+            (
+                "target",
+                target,
+                policy.most_lanes_per_target,
+                sum(lane.target_id == target for lane in self.in_hand),
+            ),
+            (
+                "tenant",
+                tenant,
+                policy.most_lanes_per_tenant,
+                sum(lane.tenant_id == tenant for lane in self.in_hand),
+            ),
+            (
+                "source",
+                source,
+                policy.most_lanes_per_source,
+                sum(lane.source_id == source for lane in self.in_hand),
+            ),
+        ):
+            if most is not None and taken >= most:
+                return f"one of the {taken} lanes of {what} {name} that are in hand, which are as many as may be"
+        return None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Lane:
     """One source and one target: whose batches are published one at a time, oldest first."""
 
@@ -121,6 +201,10 @@ class Lane:
     snapshot_timestamp: datetime | None = None
     failed_deltas: Sequence[datetime] = ()
     """Source timestamps of the FAILED delta batches that are newer than the snapshot, oldest first."""
+    started: BatchId | None = None
+    """The batch that is half executed: it goes before any other, however late an older one lands."""
+    shut: str | None = None
+    """What keeps the lane as a whole from being claimed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -179,7 +263,7 @@ def _turns(lane: Lane, policy: QueuePolicy, now: datetime) -> tuple[list[_Turn],
     """Play one lane through: whose turn it is after whom, and who is passed over for good."""
     turns: list[_Turn] = []
     passed_over: list[_Turn] = []
-    waiting = deque(lane.waiting)
+    waiting = deque(sorted(lane.waiting, key=lambda w: w.state.batch_id != lane.started))
     newest = lane.snapshot_timestamp
     newest_text = "the snapshot of its target"
     before = None
@@ -215,6 +299,8 @@ def _hindrance(
     if first and lane.lease:
         held = f"worker {lane.lease.worker_id}, which holds {lane.lease.batch_id}"
         return f"{held} until {_text(lane.lease.expires_at)}"
+    if first and lane.shut:
+        return lane.shut
     if failed and batch.is_behind(failed):
         return (
             f"the delta batch of {_text(failed)}, which is FAILED: requeue it, or land a full batch"

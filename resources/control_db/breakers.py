@@ -49,9 +49,8 @@ class SqlBreakers(Database):
 
     def list_breakers(self) -> list[BreakerState]:
         """Return every breaker that there is a row of, by target id."""
-        query = select(*_COLUMNS).order_by(target_breaker.c.target_id)
         with self._reading() as connection:
-            return [_state_of(dict(row)) for row in connection.execute(query).mappings()]
+            return read_breakers(connection)
 
     def reset_breaker(self, target: TargetId, *, now: datetime) -> BreakerState:
         """Close a breaker on an operator's word."""
@@ -59,6 +58,12 @@ class SqlBreakers(Database):
         with self._writing() as connection:
             upsert(connection, target_breaker, [_row_of(closed)])
         return closed
+
+
+def read_breakers(connection: Connection) -> list[BreakerState]:
+    """Return every breaker that there is a row of, by target id."""
+    query = select(*_COLUMNS).order_by(target_breaker.c.target_id)
+    return [_state_of(dict(row)) for row in connection.execute(query).mappings()]
 
 
 def _read(connection: Connection, target: TargetId, *, lock: bool = False) -> BreakerState | None:

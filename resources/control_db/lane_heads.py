@@ -17,6 +17,7 @@ from sqlalchemy import (
     Select,
     and_,
     bindparam,
+    func,
     not_,
     or_,
     select,
@@ -125,6 +126,16 @@ def _query() -> Select[Any]:
     """
     newest = snapshot.c.source_timestamp
     at, asked_for = _INNER.c.source_timestamp, _INNER.c.intent != Intent.PUBLISH.value
+    started = (
+        select(_INNER.c.batch_id)
+        .where(
+            _INNER.c.batch_id == lane.c.started_batch_id,
+            _INNER.c.target_id == lane.c.target_id,
+            text(IN_QUEUE),
+        )
+        .correlate(lane, snapshot)
+        .scalar_subquery()
+    )
     oldest = _first(_INNER.c.batch_id, IN_QUEUE, or_(newest.is_(None), at >= newest, asked_for))
     failed = _first(at, FAILED_DELTA, or_(newest.is_(None), at > newest))
     superseded = _first(_INNER.c.batch_id, IN_QUEUE, and_(at < newest, not_(asked_for)))
@@ -137,7 +148,7 @@ def _query() -> Select[Any]:
             publish_state.c.mode,
             *STATE_COLUMNS,
         )
-        .select_from(_with_head(oldest))
+        .select_from(_with_head(func.coalesce(started, oldest)))
         .where(is_open(bindparam("now", type_=UtcTimestamp())))
     )
 
@@ -153,7 +164,7 @@ def _first(column: ColumnElement[Any], index: str, condition: ColumnElement[bool
     return one.correlate(lane, snapshot).scalar_subquery()
 
 
-def _with_head(batch: _Scalar) -> Join:
+def _with_head(batch: ColumnElement[Any]) -> Join:
     same_lane = and_(
         snapshot.c.source_id == lane.c.source_id, snapshot.c.target_id == lane.c.target_id
     )

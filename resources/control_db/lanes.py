@@ -8,14 +8,15 @@ from datetime import datetime
 from sqlalchemy import Connection, select, text
 
 from penstock.batch.manifest import Mode
-from penstock.identity.ids import SourceId, TargetId
-from penstock.publish.queue import Lane, Lease, WaitingBatch
+from penstock.identity.ids import BatchId, SourceId, TargetId
+from penstock.publish.queue import Lane, Lease, QueuePolicy, WaitingBatch
 from resources.control_db.lane_heads import LaneId, source_specs, spec_of_lane
 from resources.control_db.rows import STATE_COLUMNS, state_of
 from resources.control_db.tables import FAILED_DELTA, IN_QUEUE, lane, publish_state, snapshot
+from resources.control_db.traffic import read_traffic
 
 
-def read_lanes(connection: Connection, now: datetime) -> list[Lane]:
+def read_lanes(connection: Connection, now: datetime, policy: QueuePolicy) -> list[Lane]:
     """Return every lane that has something in the queue, with all that waits in it."""
     specs = source_specs(connection)
     leases = _leases(connection, now)
@@ -24,6 +25,8 @@ def read_lanes(connection: Connection, now: datetime) -> list[Lane]:
         for row in connection.execute(select(snapshot))
     }
     failed = _failed_deltas(connection, snapshots)
+    started = _started(connection)
+    traffic = read_traffic(connection, now)
     return [
         Lane(
             source_id=lane_id[0],
@@ -33,9 +36,19 @@ def read_lanes(connection: Connection, now: datetime) -> list[Lane]:
             lease=leases.get(lane_id),
             snapshot_timestamp=snapshots.get(lane_id),
             failed_deltas=failed[lane_id],
+            started=started.get(lane_id),
+            shut=traffic.shuts(*lane_id, spec_of_lane(lane_id, specs).tenant_id, policy, now),
         )
         for lane_id, waiting in _waiting(connection, leases).items()
     ]
+
+
+def _started(connection: Connection) -> dict[LaneId, BatchId]:
+    rows = connection.execute(select(lane).where(lane.c.started_batch_id.is_not(None)))
+    return {
+        (SourceId(row.source_id), TargetId(row.target_id)): BatchId(row.started_batch_id)
+        for row in rows
+    }
 
 
 def _leases(connection: Connection, now: datetime) -> dict[LaneId, Lease]:

@@ -65,6 +65,20 @@ def end_lease(connection: Connection, state: PublishState) -> None:
     connection.execute(update(lane).where(where).values(**free))
 
 
+def note_start(connection: Connection, state: PublishState) -> None:
+    """Note that a lane has a batch half executed: it goes before any other until that has ended."""
+    where = lane_is(state.source_id, state.target_id)
+    connection.execute(update(lane).where(where).values(started_batch_id=state.batch_id))
+
+
+def end_start(connection: Connection, state: PublishState) -> None:
+    """Note that a batch is half executed no more."""
+    mine = and_(
+        lane_is(state.source_id, state.target_id), lane.c.started_batch_id == state.batch_id
+    )
+    connection.execute(update(lane).where(mine).values(started_batch_id=None))
+
+
 def read_state(
     connection: Connection, batch: BatchId, target: TargetId, *, lock: bool = False
 ) -> PublishState:

@@ -25,6 +25,7 @@ from penstock.identity import ids
 from penstock.identity.ids import BatchId, TargetId
 from penstock.ports.control import Claim
 from penstock.publish.queue import (
+    CANCELLED,
     SUPERSEDED,
     QueuePlace,
     QueuePolicy,
@@ -33,6 +34,7 @@ from penstock.publish.queue import (
     score,
 )
 from penstock.publish.state import (
+    FOLLOW_UPS,
     IN_HAND,
     WAITING,
     FailureDetails,
@@ -42,16 +44,18 @@ from penstock.publish.state import (
     PublishStatus,
     moved,
 )
+from resources.control_db.approvals import void_approvals
 from resources.control_db.engine import Database
 from resources.control_db.lane_heads import LaneHead, LaneId, is_open, lane_heads, source_specs
 from resources.control_db.lanes import read_lanes
-from resources.control_db.leases import hold, lane_is, read_state, write_state
+from resources.control_db.leases import end_start, hold, lane_is, read_state, write_state
 from resources.control_db.tables import (
     IN_QUEUE,
     lane,
     publish_state,
     snapshot,
 )
+from resources.control_db.traffic import exclude_other_claims, read_traffic
 
 
 class SqlQueue(Database):
@@ -71,7 +75,13 @@ class SqlQueue(Database):
         lanes = None if wanted is None else {_lane_of(*pair) for pair in wanted}
         with self._writing() as connection:
             specs = source_specs(connection)
-            heads = lane_heads(connection, now, lanes, specs)
+            exclude_other_claims(connection, policy)
+            traffic = read_traffic(connection, now)
+            heads = [
+                head
+                for head in lane_heads(connection, now, lanes, specs)
+                if not traffic.shuts(*head.lane_id, head.spec.tenant_id, policy, now)
+            ]
             for head in heads:
                 if head.has_superseded and _lock_open(connection, head.lane_id, now):
                     _fail_superseded(connection, head, now)
@@ -96,7 +106,7 @@ class SqlQueue(Database):
         Batches that their worker has abandoned are among them.
         """
         with self._reading() as connection:
-            lanes = read_lanes(connection, now)
+            lanes = read_lanes(connection, now, policy)
         return order_queue(lanes, policy, now)
 
     def boost(self, batch: BatchId, target: TargetId, boost: float) -> PublishState:
@@ -112,6 +122,34 @@ class SqlQueue(Database):
                 )
             after = state.model_copy(update={"priority_boost": boost})
             write_state(connection, state, after)
+        return after
+
+    def cancel(
+        self, batch: BatchId, target: TargetId, *, now: datetime, message: str
+    ) -> PublishState:
+        """Take a waiting batch out of the queue; raises ``IllegalMove`` for one that is in hand or settled."""
+        source = ids.split_batch_id(batch)[0]
+        with self._writing() as connection:
+            # The lane before the state, like everybody who takes both.
+            of_lane = select(lane.c.batch_id).where(lane_is(source, target)).with_for_update()
+            connection.execute(of_lane).all()
+            before = read_state(connection, batch, target, lock=True)
+            if before.status not in WAITING:
+                raise IllegalMove(
+                    f"batch {batch!r} is {before.status} for target {target!r}: only one that waits "
+                    f"({', '.join(sorted(WAITING))}) can be cancelled. To stop one that is in hand from being "
+                    "followed by others, pause its source"
+                )
+            if before.intent in FOLLOW_UPS:
+                after = moved(before, Move.WITHDRAW, now=now)
+                void_approvals(connection, before, now, why=message)
+            else:
+                failure = FailureDetails(
+                    error_code=CANCELLED, error_message=message, failed_operation="cancel"
+                )
+                after = moved(before, Move.FAIL, now=now, changes={"failure_details": failure})
+            write_state(connection, before, after)
+            end_start(connection, after)
         return after
 
 

@@ -19,6 +19,7 @@ from penstock.ports.control import Claim, PlanExecution, Settlement, SnapshotHea
 from penstock.publish.state import (
     FOLLOW_UPS,
     IN_HAND,
+    SETTLED,
     Intent,
     Move,
     PublishState,
@@ -31,7 +32,15 @@ from resources.control_db.attempts import record_attempt
 from resources.control_db.dead_letters import resolve_corrected, supersede_others
 from resources.control_db.engine import Database, upsert
 from resources.control_db.executions import exception_counts, record_execution, settle
-from resources.control_db.leases import end_lease, hold, read_state, state_is, write_state
+from resources.control_db.leases import (
+    end_lease,
+    end_start,
+    hold,
+    note_start,
+    read_state,
+    state_is,
+    write_state,
+)
 from resources.control_db.rows import STATE_COLUMNS, state_of
 from resources.control_db.tables import publish_ledger, publish_state, snapshot
 
@@ -156,8 +165,12 @@ def _move(
     before = read_state(connection, claim.state.batch_id, claim.state.target_id, lock=True)
     after = moved(before, move, now=now, changes=changes)
     write_state(connection, before, after)
+    if move is Move.START:
+        note_start(connection, after)
     if after.status not in IN_HAND:
         end_lease(connection, after)
+    if after.status in SETTLED:
+        end_start(connection, after)
     return after
 
 

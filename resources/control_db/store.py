@@ -13,6 +13,7 @@ from resources.control_db.batches import SqlBatches
 from resources.control_db.breakers import SqlBreakers
 from resources.control_db.dead_letters import SqlDeadLetters
 from resources.control_db.executions import SqlExecutions
+from resources.control_db.pauses import SqlPauses
 from resources.control_db.queue import SqlQueue
 from resources.control_db.schema import upgrade
 from resources.control_db.sources import SqlSources
@@ -32,6 +33,7 @@ class SqlControlStore(
     SqlAttempts,
     SqlAuditLog,
     SqlBreakers,
+    SqlPauses,
 ):
     """A :class:`penstock.ports.control.ControlStore` on SQLite or PostgreSQL.
 

@@ -88,7 +88,7 @@ def _in(column: str, values: list[str]) -> str:
 
 IN_QUEUE = _in("status", [str(s) for s in WAITING | IN_HAND])
 """SQL of the rows that a claim looks at; literal, so that both databases match it with the partial index."""
-FAILED_DELTA = "status = 'FAILED' AND mode = 'delta'"
+FAILED_DELTA = "status = 'FAILED' AND mode = 'delta' AND error_code <> 'cancelled'"
 """SQL of the rows that can block a lane."""
 
 source = Table(
@@ -133,6 +133,7 @@ lane = Table(
     Column("fencing_token", BigInteger, nullable=False),
     Column("worker_id", String(255)),
     Column("batch_id", String(127)),  # what the lease is for; null when the lane is free
+    Column("started_batch_id", String(127)),  # half executed: it goes before any other
     Column("lease_expires_at", UtcTimestamp),
 )
 

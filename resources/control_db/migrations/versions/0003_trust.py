@@ -12,6 +12,7 @@ branch_labels = None
 depends_on = None
 
 _JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
+_FAILED_DELTA = "status = 'FAILED' AND mode = 'delta' AND error_code <> 'cancelled'"
 
 
 def upgrade() -> None:
@@ -230,6 +231,16 @@ def upgrade() -> None:
     )
     op.create_index(
         "ix_dead_letter_lane", "dead_letter", ["source_id", "target_id", "status"], unique=False
+    )
+    op.add_column("lane", sa.Column("started_batch_id", sa.String(length=127), nullable=True))
+    op.drop_index("ix_publish_state_failed_delta", table_name="publish_state")
+    op.create_index(
+        "ix_publish_state_failed_delta",
+        "publish_state",
+        ["source_id", "target_id", "source_timestamp"],
+        unique=False,
+        postgresql_where=sa.text(_FAILED_DELTA),
+        sqlite_where=sa.text(_FAILED_DELTA),
     )
     op.add_column("operation_exception", sa.Column("guard", sa.String(length=63), nullable=True))
     op.add_column(

@@ -1,0 +1,36 @@
+"""Pauses in the control database."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from sqlalchemy import delete, select
+
+from penstock.ports.pauses import Pause, PauseScope
+from resources.control_db.engine import Database, insert_if_new
+from resources.control_db.rows import storable_text
+from resources.control_db.tables import pause as pauses
+
+
+class SqlPauses(Database):
+    """:class:`penstock.ports.pauses.Pauses` in SQL."""
+
+    def pause(self, pause: Pause) -> bool:
+        """Pause a source or target; False if it is paused already (the first pause stands)."""
+        texts = {name: storable_text(getattr(pause, name)) for name in ("paused_by", "reason")}
+        with self._writing() as connection:
+            row = {**asdict(pause), **texts, "scope": str(pause.scope)}
+            return insert_if_new(connection, pauses, row)
+
+    def resume(self, scope: PauseScope, scope_id: str) -> bool:
+        """Resume a source or target; False if it is not paused."""
+        mine = (pauses.c.scope == str(scope)) & (pauses.c.scope_id == scope_id)
+        with self._writing() as connection:
+            return bool(connection.execute(delete(pauses).where(mine)).rowcount)
+
+    def list_pauses(self) -> list[Pause]:
+        """Return what is paused, targets after sources, by id."""
+        query = select(pauses).order_by(pauses.c.scope, pauses.c.scope_id)
+        with self._reading() as connection:
+            rows = connection.execute(query).mappings()
+            return [Pause(**{**row, "scope": PauseScope(row["scope"])}) for row in rows]

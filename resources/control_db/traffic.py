@@ -1,0 +1,64 @@
+"""What keeps lanes shut, read from the control database: pauses, breakers, and the lanes in hand."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection, select, text
+
+from penstock.identity.ids import SourceId, TargetId, TenantId
+from penstock.publish.queue import InHand, QueuePolicy, Traffic
+from resources.control_db.breakers import read_breakers
+from resources.control_db.tables import lane, pause, publish_state
+
+_CLAIMS = 0x70656E73  # a number of our own, by which claims that have to count exclude each other
+
+
+def read_traffic(connection: Connection, now: datetime) -> Traffic:
+    """Return what keeps lanes shut at this moment."""
+    paused: dict[str, dict[str, str]] = {"source": {}, "target": {}}
+    for row in connection.execute(select(pause)):
+        said = f"{row.paused_by} paused it at {row.paused_at:%Y-%m-%d %H:%M:%S} UTC, {row.reason}"
+        paused[row.scope][row.scope_id] = said
+    return Traffic(
+        paused_sources=paused["source"],
+        paused_targets=paused["target"],
+        breakers={state.target_id: state for state in read_breakers(connection)},
+        in_hand=_in_hand(connection, now),
+    )
+
+
+def _in_hand(connection: Connection, now: datetime) -> list[InHand]:
+    same = (publish_state.c.batch_id == lane.c.batch_id) & (
+        publish_state.c.target_id == lane.c.target_id
+    )
+    query = (
+        select(lane.c.source_id, lane.c.target_id, publish_state.c.tenant_id)
+        .join(publish_state, same)
+        .where(lane.c.lease_expires_at > now)
+    )
+    return [
+        InHand(
+            source_id=SourceId(row.source_id),
+            target_id=TargetId(row.target_id),
+            tenant_id=TenantId(row.tenant_id),
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def exclude_other_claims(connection: Connection, policy: QueuePolicy) -> None:
+    """Wait until no other claim is counting lanes, where there is a limit to count up to.
+
+    SQLite's writers follow one another anyway.
+    """
+    limits = (
+        policy.most_lanes_per_target,
+        policy.most_lanes_per_tenant,
+        policy.most_lanes_per_source,
+    )
+    if connection.dialect.name != "postgresql":
+        return
+    counted = any(limit is not None for limit in limits)
+    if counted or any(b.status != "closed" for b in read_breakers(connection)):
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CLAIMS})
