@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, Json, SecretStr, ValidationEr
 
 from penstock.errors import PenstockError
 from penstock.plan.guards import GuardPolicy
+from penstock.publish.breaker import BreakerPolicy
 from penstock.publish.queue import QueuePolicy
 from penstock.publish.retry import RetryPolicy
 
@@ -78,6 +79,20 @@ class Settings(BaseModel):
     )
     retry_policy: Json[RetryPolicy] | RetryPolicy = Field(
         default_factory=RetryPolicy, description="Tries and delays of retries, as a JSON object."
+    )
+    breaker_policy: Json[BreakerPolicy] | BreakerPolicy = Field(
+        default_factory=BreakerPolicy,
+        description="When a target that is down is left alone, and how long, as a JSON object.",
+    )
+    maintenance_windows: Json[dict[str, str]] | dict[str, str] = Field(
+        default_factory=dict,
+        description="When a target is tried again after all other retries: a JSON object of target id to a cron "
+        'expression in UTC, or in the zone that is named behind it: `{"wiki": "0 2 * * SUN Europe/Berlin"}`.',
+    )
+    verify_sample: int = Field(
+        default=32,
+        ge=-1,
+        description="Applied operations of each chunk that are read back from the target; 0 for none, -1 for all.",
     )
     sql_targets: Json[dict[str, SecretStr]] | dict[str, SecretStr] = Field(
         default_factory=dict,

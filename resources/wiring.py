@@ -18,6 +18,7 @@ def open_platform(settings: Settings, *, objects: ObjectStore | None = None) -> 
     """
     from resources.clock import SystemClock
     from resources.control_db.store import SqlControlStore, upgrade
+    from resources.maintenance import MaintenanceWindows
     from resources.object_store import open_object_store
     from resources.row_cache import RowCache
     from resources.row_cache.scratch import LocalScratch
@@ -32,16 +33,20 @@ def open_platform(settings: Settings, *, objects: ObjectStore | None = None) -> 
             region=settings.s3_region,
             path_style=settings.s3_path_style,
         )
+    targets = _open_targets(settings, control)
     return Platform(
         objects=objects,
         control=control,
         batches=RowCache(objects, settings.home / "cache", max_bytes=settings.cache_bytes),
-        targets=_open_targets(settings, control),
+        targets=targets,
         clock=SystemClock(),
         scratch=LocalScratch(settings.home / "scratch"),
         queue_policy=settings.queue_policy,
         guard_policy=settings.guard_policy,
         retry_policy=settings.retry_policy,
+        breaker_policy=settings.breaker_policy,
+        next_window=MaintenanceWindows(settings.maintenance_windows, targets),
+        verify_sample=settings.verify_sample,
         lease_s=settings.lease_s,
         chunk_operations=settings.chunk_operations,
     )
