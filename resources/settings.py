@@ -12,11 +12,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, Json, SecretStr, ValidationError
 
+from penstock.batch.guard_policy import GuardPolicy
 from penstock.errors import PenstockError
-from penstock.plan.guards import GuardPolicy
 from penstock.publish.breaker import BreakerPolicy
 from penstock.publish.queue import QueuePolicy
 from penstock.publish.retry import RetryPolicy
+from resources.targets.http_settings import HttpEndpoint
 
 PREFIX = "PENSTOCK_"
 
@@ -97,6 +98,11 @@ class Settings(BaseModel):
     sql_targets: Json[dict[str, SecretStr]] | dict[str, SecretStr] = Field(
         default_factory=dict,
         description="More `sql_table` targets: a JSON object of target id to SQLAlchemy URL.",
+    )
+    http_targets: Json[dict[str, HttpEndpoint]] | dict[str, HttpEndpoint] = Field(
+        default_factory=dict,
+        description="`http` targets: a JSON object of target id to `{\"url\": ..., \"token\": ...}` and, if need be, "
+        "the limits that docs/reference/http_target.md lists.",
     )
     cache_bytes: int = Field(
         default=10 * 2**30, ge=0, description="Most that the row cache keeps on disk, in bytes."

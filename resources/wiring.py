@@ -54,6 +54,7 @@ def open_platform(settings: Settings, *, objects: ObjectStore | None = None) -> 
 
 def _open_targets(settings: Settings, control: object) -> dict[TargetId, Target]:
     from resources.control_db.store import SqlControlStore
+    from resources.targets.http import open_http
     from resources.targets.registry import open_registry
     from resources.targets.sql_table import open_sql_table
 
@@ -67,4 +68,11 @@ def _open_targets(settings: Settings, control: object) -> dict[TargetId, Target]
                 f"target {name!r} in PENSTOCK_SQL_TARGETS is taken: choose another id"
             )
         targets[target] = open_sql_table(url.get_secret_value(), target)
+    for name, endpoint in settings.http_targets.items():
+        target = ids.target_id(name)
+        if target in targets:
+            raise PenstockError(
+                f"target {name!r} in PENSTOCK_HTTP_TARGETS is taken: choose another id"
+            )
+        targets[target] = open_http(endpoint, target)
     return targets

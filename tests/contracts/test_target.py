@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +21,11 @@ from penstock.plan.build import Origin, Side, build_operations
 from penstock.plan.operations import Action
 from penstock.ports.target import Applied, ApplyContext, Outcome, Rejected, Target
 from resources.control_db.engine import open_engine
+from resources.targets.http import open_http
+from resources.targets.http_settings import HttpEndpoint
 from resources.targets.registry import open_registry
 from resources.targets.sql_table import open_sql_table
+from tests.fixtures.http_endpoint import Endpoint
 
 CONTEXT = ApplyContext(
     batch_id=BatchId("crm@2026-01-01T00-00-00.000000Z"),
@@ -34,13 +38,28 @@ CONTEXT = ApplyContext(
 )
 
 
-@pytest.fixture(params=["registry", "sql_table"])
-def target(request: pytest.FixtureRequest, control_url: str) -> Iterator[Target]:
-    """Each target, once on SQLite and once on PostgreSQL."""
-    engine = open_engine(control_url)
-    made: Target = (
-        open_registry(engine) if request.param == "registry" else open_sql_table(engine, "tables")
-    )
+@pytest.fixture(
+    params=[
+        "registry-sqlite",
+        pytest.param("registry-postgres", marks=pytest.mark.postgres),
+        "sql_table-sqlite",
+        pytest.param("sql_table-postgres", marks=pytest.mark.postgres),
+        "http",
+    ]
+)
+def target(
+    request: pytest.FixtureRequest, new_control_url: Callable[[str], str]
+) -> Iterator[Target]:
+    """Each target, those in a database once on SQLite and once on PostgreSQL."""
+    name, _, database = request.param.partition("-")
+    if name == "http":
+        endpoint: Endpoint = request.getfixturevalue("http_endpoint")
+        http = open_http(HttpEndpoint(url=endpoint.url(uuid4().hex)), name)
+        yield http
+        http.close()
+        return
+    engine = open_engine(new_control_url(database))
+    made: Target = open_registry(engine) if name == "registry" else open_sql_table(engine, "tables")
     made.prepare()
     yield made
     engine.dispose()
