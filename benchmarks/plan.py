@@ -19,13 +19,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmarks.harness import Result, at_most, peak_resident_bytes, result, timed
+from penstock.batch.guard_policy import GuardPolicy
 from penstock.batch.manifest import Manifest, batch_prefix
 from penstock.batch.rows import Kind
 from penstock.batch.source import Extract, Extracted, SourceDefinition, SourceSpec, source
 from penstock.diff.fields import changed_fields
 from penstock.diff.keys import diff_section
 from penstock.identity.ids import SourceId, TargetId
-from penstock.plan.guards import GuardPolicy
 from penstock.publish.state import Move
 from penstock.snapshot.commit import AppliedRows
 from penstock.use_cases.advance_snapshot import next_snapshot

@@ -6,12 +6,14 @@ control database recorded.
 
 import warnings
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import dagster as dg
 
 from penstock.batch.manifest import Manifest
 from penstock.batch.scope import Completeness
 from penstock.identity.ids import SourceId
+from penstock.plan.guards import GUARD_NAMES
 from penstock.plan.ledger import LedgerRow
 from penstock.publish.state import PublishState, PublishStatus
 from penstock.use_cases.reports import GuardVerdict, PublishReport
@@ -21,14 +23,22 @@ from resources.dagster_resources import PlatformResource
 SCOPES = "scopes_complete"
 LEDGER = "ledger_balanced"
 NOTHING_LEFT_OUT = "nothing_left_out"
-GUARDS = ("delete_share", "empty_extract")
+GUARDS = (*GUARD_NAMES[:-1],)
+"""A check for each guard; that of a broken guard fails by its canary."""
 
 _DESCRIPTIONS = {
     SCOPES: "Every scope of the extract was enumerated completely.",
     LEDGER: "All that came in is accounted for: created, updated, deleted, unchanged, filtered or kept back.",
     NOTHING_LEFT_OUT: "Every planned operation took effect.",
+    "delete_limit": "No type loses more rows than it may.",
     "delete_share": "No type loses more than the allowed share of its rows.",
+    "delete_history": "No type loses many times what any of the source's last batches did.",
+    "extract_floor": "No type came back as a fraction of what is known.",
     "empty_extract": "The extract did not come back empty.",
+    "update_limit": "No type changes more rows than it may.",
+    "update_share": "No type changes more than the allowed share of its rows.",
+    "update_history": "No type changes many times what any of the source's last batches did.",
+    "protected": "No protected entity would be deleted.",
 }
 
 
@@ -93,13 +103,20 @@ def evaluations(report: PublishReport) -> Iterator[dg.AssetCheckEvaluation]:
             check_name=name,
             passed=passed,
             description=description,
-            metadata={key: dg.MetadataValue.int(value) for key, value in metadata.items()},
+            metadata={key: _shown(value) for key, value in metadata.items()},
             severity=dg.AssetCheckSeverity.WARN if name in GUARDS else dg.AssetCheckSeverity.ERROR,
             partition=partition,
         )
 
 
-def _judged(report: PublishReport) -> Iterator[tuple[str, bool, str, dict[str, int]]]:
+Metadata = dict[str, int | str]
+
+
+def _shown(value: int | str) -> dg.MetadataValue[Any]:
+    return dg.MetadataValue.int(value) if isinstance(value, int) else dg.MetadataValue.text(value)
+
+
+def _judged(report: PublishReport) -> Iterator[tuple[str, bool, str, Metadata]]:
     if report.state.status is PublishStatus.FAILED:
         yield NOTHING_LEFT_OUT, False, failure_of(report.state), {}
     if report.state.status is not PublishStatus.COMPLETE:
@@ -111,11 +128,18 @@ def _judged(report: PublishReport) -> Iterator[tuple[str, bool, str, dict[str, i
         NOTHING_LEFT_OUT,
         left_out == 0,
         said if left_out else "every planned operation took effect",
-        {"exceptions": left_out},
+        {
+            "exceptions": left_out,
+            "held": report.state.held,
+            "blocked": report.state.blocked,
+            "rejected": report.state.rejected,
+        },
     )
     for guard in report.guards:
         if guard.guard in GUARDS:
-            yield guard.guard, guard.passed, guard.message, _held(guard)
+            works = guard.canary != "passed"
+            said = guard.message if works else f"its canary passed: it is broken. {guard.message}"
+            yield guard.guard, guard.passed and works, said, _held(guard)
 
 
 def failure_of(state: PublishState) -> str:
@@ -125,20 +149,36 @@ def failure_of(state: PublishState) -> str:
     return f"{state.batch_id} to {state.target_id} is {state.status}{why}"
 
 
-def _held(guard: GuardVerdict) -> dict[str, int]:
-    return {"held_operations": guard.held_operations}
+def _held(guard: GuardVerdict) -> Metadata:
+    shown: Metadata = {"held_operations": guard.held_operations, "canary": guard.canary}
+    for hold in guard.holds:
+        behind = [
+            f"{n:,} {what}"
+            for what, n in (
+                ("entities below", hold.entities_behind),
+                ("relationships", hold.relationships_behind),
+            )
+            if n
+        ]
+        sample = ", ".join(hold.sample)
+        shown[f"{hold.action} {hold.type_name}"] = (
+            f"{hold.operations:,} operations, behind them {' and '.join(behind) or 'nothing'}: {sample}"
+        )
+    return shown
 
 
-def ledger_verdict(ledger: Iterable[LedgerRow]) -> tuple[bool, str, dict[str, int]]:
+def ledger_verdict(ledger: Iterable[LedgerRow]) -> tuple[bool, str, Metadata]:
     """Say whether every row of a ledger balances, and which does not."""
     rows = list(ledger)
     off = [row for row in rows if not row.balanced]
-    totals = {
+    totals: Metadata = {
         "came_in": sum(row.came_in for row in rows),
         "accounted_for": sum(row.accounted_for for row in rows),
+        "lost": sum(row.lost for row in rows),
     }
     said = "; ".join(
         f"{row.type_name}: {row.came_in} came in and {row.accounted_for} are accounted for"
+        + (f", {row.lost} of them lost by the target" if row.lost else "")
         for row in off
     )
     return not off, said or "all that came in is accounted for", totals

@@ -23,6 +23,7 @@ from typing import Any, Protocol, TypeAlias
 
 import pyarrow as pa
 
+from penstock.batch.guard_policy import GuardPolicy
 from penstock.batch.manifest import Mode, RelationshipType
 from penstock.batch.rows import Entity, Kind, Relationship
 from penstock.batch.scope import Completeness, Scope
@@ -119,6 +120,8 @@ class SourceSpec:
     """Seconds from source timestamp within which a batch should be COMPLETE."""
     targets: tuple[TargetId, ...] = (TargetId("registry"),)
     description: str = ""
+    guard_policy: GuardPolicy | None = None
+    """Limits of its own; None for the platform's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +154,7 @@ def source(
     transform: Transform | None = None,
     settings: Mapping[str, Any] | None = None,
     description: str | None = None,
+    guards: GuardPolicy | None = None,
 ) -> Callable[[Extractor], SourceDefinition]:
     """Turn a generator function into a :class:`SourceDefinition`."""
 
@@ -165,6 +169,7 @@ def source(
             sla_s=sla_s,
             targets=tuple(ids.target_id(target) for target in targets),
             description=description if description is not None else doc,
+            guard_policy=guards,
         )
         _check(spec)
         return SourceDefinition(

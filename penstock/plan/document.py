@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from penstock.batch.guard_policy import GuardPolicy
 from penstock.batch.manifest import Mode
 from penstock.errors import PlanChanged
 from penstock.identity import digest
@@ -20,7 +21,7 @@ from penstock.identity.ids import (
     split_batch_id,
     timestamp_text,
 )
-from penstock.plan.guards import GuardPolicy
+from penstock.plan.guards import Hold
 from penstock.plan.guards import Verdict as GuardVerdict
 from penstock.plan.ledger import LedgerRow
 
@@ -72,6 +73,8 @@ class PlanDocument(BaseModel):
     snapshot_digest: str
     guard_policy: GuardPolicy
     guards: tuple[GuardVerdict, ...]
+    holds: tuple[Hold, ...] = ()
+    """What guards hold, and what stands behind it."""
     waves: tuple[WaveFile, ...]
     ledger: tuple[LedgerRow, ...]
     """As it will stand if every planned operation takes effect."""

@@ -98,8 +98,8 @@ class OperationException:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PlanExecution:
-    """One plan that was executed to its end."""
+class BegunExecution:
+    """One plan whose execution was begun: some of its operations may have taken effect."""
 
     plan_digest: str
     batch_id: BatchId
@@ -108,13 +108,20 @@ class PlanExecution:
     intent: Intent
     plan_path: str
     snapshot_before: int
-    snapshot_after: int
-    """Versions; equal where the snapshot did not move."""
+    """Version."""
     operations: int
+    started_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlanExecution(BegunExecution):
+    """One plan that was executed to its end, or as far as it came before it was given up."""
+
+    snapshot_after: int
+    """Version; that from before where the snapshot did not move."""
     applied: int
     already_applied: int
     exceptions: int
-    started_at: datetime
     finished_at: datetime
 
 
@@ -239,10 +246,12 @@ class PublishStates(Protocol):
         now: datetime,
         changes: Mapping[str, Any] | None = None,
         attempt: PublishAttempt | None = None,
+        begun: BegunExecution | None = None,
     ) -> Claim:
         """Make one move under a claim, with other fields of the state; a move out of hand ends the lease.
 
-        ``attempt``, which failed and so led to the move, is recorded with it.
+        ``attempt``, which failed and so led to the move, is recorded with it; where it is given up (FAIL), so is a
+        dead letter of the batch. ``begun`` is what a START begins.
         """
         ...
 
@@ -272,6 +281,12 @@ class PublishStates(Protocol):
 
     def get_ledger(self, batch: BatchId, target: TargetId) -> list[LedgerRow]:
         """Return the conservation ledger of a COMPLETE batch, by kind and type."""
+        ...
+
+    def recent_ledgers(
+        self, source: SourceId, target: TargetId, *, other_than: BatchId, limit: int
+    ) -> list[list[LedgerRow]]:
+        """Return the ledgers of a lane's newest COMPLETE batches but one, newest source timestamp first."""
         ...
 
     def snapshot_head(self, source: SourceId, target: TargetId) -> SnapshotHead | None:
@@ -329,7 +344,23 @@ class Executions(Protocol):
         ...
 
     def list_executions(self, batch: BatchId, target: TargetId) -> list[PlanExecution]:
-        """Return the plans of a batch that were executed to their end, oldest first."""
+        """Return the plans of a batch that were executed to their end, or given up half-way, oldest first."""
+        ...
+
+    def begun_executions(self, source: SourceId, target: TargetId) -> list[BegunExecution]:
+        """Return the plans of a lane whose execution was begun and has not ended, oldest first.
+
+        One may be under way; the others were given up with their batch: what took effect of them is in no snapshot.
+        """
+        ...
+
+    def end_execution(
+        self, claim: Claim, execution: PlanExecution, head: SnapshotHead | None
+    ) -> None:
+        """Record how far a plan came that was given up, in one transaction with the snapshot that says so.
+
+        ``claim`` is on the plan's lane, on behalf of whatever batch. Without ``head`` the snapshot stays.
+        """
         ...
 
 
@@ -353,6 +384,7 @@ class ControlStore(
 __all__ = [
     "BatchRecord",
     "Batches",
+    "BegunExecution",
     "ChunkRecord",
     "Claim",
     "ControlStore",

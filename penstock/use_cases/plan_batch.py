@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from penstock.batch.guard_policy import GuardPolicy
 from penstock.batch.index import IndexSection
 from penstock.batch.manifest import Manifest, Mode
 from penstock.batch.rows import SCHEMAS, Kind
@@ -24,20 +25,21 @@ from penstock.diff.fields import changed_fields
 from penstock.diff.keys import KeyChanges, RowRefs, SectionDiff
 from penstock.errors import IndexCorrupt
 from penstock.identity import digest
-from penstock.identity.ids import TargetId
+from penstock.identity.ids import SourceId, TargetId
 from penstock.plan.build import Origin, Side, build_operations, judged
 from penstock.plan.document import PLAN_NAME, PlanDocument, plan_prefix
 from penstock.plan.files import PlanWriter
-from penstock.plan.guards import GuardPolicy, TypeCounts, Verdict, held_types, run_guards
+from penstock.plan.guards import TypeCounts, history_of, run_guards
 from penstock.plan.ledger import LedgerRow
 from penstock.plan.operations import Action
 from penstock.plan.operations import Verdict as OperationVerdict
 from penstock.ports.rows import BatchRows
+from penstock.use_cases.holding import Holding
 from penstock.use_cases.known_rows import KnownRows
 from penstock.use_cases.platform import Platform, Progress, no_progress
 from penstock.use_cases.references import AfterState
 
-PLANNER_VERSION = 2
+PLANNER_VERSION = 3
 """Part of a plan's address: planning by other rules gives another plan."""
 
 _PIECE = 16_384
@@ -74,9 +76,16 @@ def plan_batch(
     written: the document says what would be. Raises ``BadBatch``, ``IndexCorrupt`` or ``ObjectMissing``.
     """
     known = KnownRows.open(platform, manifest.source_id, target)
-    policy = guard_policy or GuardPolicy()
+    policy = guard_policy or effective_policy(platform, manifest.source_id)
     planning = _Planning(platform, manifest, target, known, policy, progress or no_progress)
     return planning.run(store=store)
+
+
+def effective_policy(platform: Platform, source: SourceId) -> GuardPolicy:
+    """Return the limits that hold for a source: its own, or the platform's."""
+    declared = {spec.source_id: spec for spec in platform.control.list_sources()}
+    own = declared[source].guard_policy if source in declared else None
+    return own or platform.guard_policy
 
 
 class _Planning:
@@ -99,14 +108,15 @@ class _Planning:
         self.origin = Origin(
             target_id=target, batch_id=manifest.batch_id, snapshot_version=known.view.version
         )
+        self.history = _history(platform, manifest, target, policy)
         self.ledger: dict[TypeKey, LedgerRow] = {}
         self.done = 0
         self.total = 0
 
     def run(self, *, store: bool) -> StoredPlan:
         counts = {key: self._count(*key) for key in self._types()}
-        guards = run_guards(self.policy, counts)
-        self.held = held_types(guards)
+        verdicts = run_guards(self.policy, counts, history=history_of(self.history), full=self.full)
+        self.holding = Holding(self.policy, verdicts)
         self.total = sum(
             c.created + c.updated + c.inferred_deletes + c.tombstoned for c in counts.values()
         )
@@ -117,7 +127,7 @@ class _Planning:
             chunk_operations=self.platform.chunk_operations,
         )
         self._write_operations(writer, counts)
-        document = self._document(writer, guards)
+        document = self._document(writer)
         put(prefix + PLAN_NAME, document.to_json())
         return StoredPlan(document=document, prefix=prefix)
 
@@ -127,11 +137,12 @@ class _Planning:
             self.known.view.digest.encode(),
             str(self.known.view.version).encode(),
             self.policy.model_dump_json().encode(),
+            repr([sorted(counts.items()) for counts in self.history]).encode(),
             f"{PLANNER_VERSION}|{self.platform.chunk_operations}".encode(),
         )
         return digest.digest(digest.TAG_PLAN, *parts)
 
-    def _document(self, writer: PlanWriter, guards: tuple[Verdict, ...]) -> PlanDocument:
+    def _document(self, writer: PlanWriter) -> PlanDocument:
         return PlanDocument(
             batch_id=self.manifest.batch_id,
             source_id=self.manifest.source_id,
@@ -142,7 +153,8 @@ class _Planning:
             snapshot_version=self.known.view.version,
             snapshot_digest=self.known.view.digest,
             guard_policy=self.policy,
-            guards=guards,
+            guards=self.holding.verdicts(),
+            holds=self.holding.holds(self.known),
             waves=writer.finish(),
             ledger=tuple(self.ledger[key] for key in sorted(self.ledger)),
         )
@@ -223,14 +235,38 @@ class _Planning:
             rows=self.rows,
             known=self.known,
             scopes=self.scopes,
-            held=self.held,
+            held=self.holding.deletes,
+            may_stay=self.holding.may_stay,
+        )
+
+    @cached_property
+    def _after_release(self) -> AfterState:
+        """The same if nothing were held: what still refers to an entity then is no guard's doing."""
+        return AfterState(
+            manifest=self.manifest,
+            rows=self.rows,
+            known=self.known,
+            scopes=self.scopes,
+            held={},
         )
 
     def _write_operations(self, writer: PlanWriter, counts: dict[TypeKey, TypeCounts]) -> None:
         self._cycles = self._find_cycles(counts)
+        self._note_holds(counts)
         for kind, type_name in sorted(counts, key=lambda key: (key[0] is not Kind.ENTITY, key[1])):
             for operations in self._operations(kind, type_name):
                 self._add(writer, operations)
+
+    def _note_holds(self, counts: dict[TypeKey, TypeCounts]) -> None:
+        """Look at what is held before anything else: what depends on it may come first."""
+        for kind, type_name in sorted(counts):
+            diff = self._diff(kind, type_name)
+            if diff is None or not counts[kind, type_name].deletes:
+                continue
+            if self.holding.concerns(kind, type_name):
+                for changes in diff:
+                    for operations in self._deletes(kind, changes):
+                        self.holding.note(operations)
 
     def _find_cycles(self, counts: dict[TypeKey, TypeCounts]) -> list[frozenset[str]]:
         """Only a containment edge that is new can close a cycle."""
@@ -277,7 +313,8 @@ class _Planning:
                 changed=changed,
                 before_attributes=old["attributes"],
             )
-            yield self._refuse(kind, changes.type_name, new, operations)
+            operations = self._refuse(kind, changes.type_name, new, operations)
+            yield self.holding.judge_updates(kind, changes.type_name, operations)
 
     def _deletes(self, kind: Kind, changes: KeyChanges) -> Iterator[pa.Table]:
         for refs in _pieces(changes.deleted):
@@ -288,12 +325,7 @@ class _Planning:
             gone = refs.take(np.flatnonzero(proven))
             rows = rows.filter(pa.array(proven))
             operations = self._build(kind, Action.DELETE, rows, before=gone, after=None)
-            if self.full and (reason := self.held.get((kind, changes.type_name))):
-                mask = np.ones(len(operations), bool)
-                text = pa.repeat(pa.scalar(reason), len(operations))
-                guard = pa.repeat(pa.scalar(reason.partition(":")[0]), len(operations))
-                operations = judged(operations, mask, OperationVerdict.HELD, text, guard=guard)
-            yield operations
+            yield self.holding.judge_deletes(kind, changes.type_name, operations)
 
     def _build(
         self,
@@ -352,21 +384,23 @@ class _Planning:
         return None
 
     def _refuse_referred(self, operations: pa.Table) -> pa.Table:
-        """Refuse deletes of entities that remaining relationships still end at."""
+        """Refuse deletes of entities that remaining relationships still end at, and block those that held ones do."""
         planned = pc.equal(operations["verdict"], OperationVerdict.PLANNED.value)
-        referrers = self._after.referrers(operations.filter(planned)["key"].combine_chunks())
+        keys = operations.filter(planned)["key"].combine_chunks()
+        referrers = self._after_release.referrers(keys)
         if not referrers:
-            return operations
+            return self.holding.block_deletes(operations)
         reasons = [
             f"relationship {referrers[key]} still refers to it and is not deleted with it"
             if key in referrers
             else None
             for key in operations["key"].to_pylist()
         ]
-        return _refused(operations, reasons)
+        return self.holding.block_deletes(_refused(operations, reasons))
 
     def _add(self, writer: PlanWriter, operations: pa.Table) -> None:
         self._account(operations)
+        self.holding.tally(operations)
         writer.add(operations)
         self.done += len(operations)
         self.progress("plan", self.done, self.total)
@@ -383,6 +417,24 @@ class _Planning:
             column = _ledger_column(group["action"], group["verdict"])
             changes[column] = changes.get(column, getattr(row, column)) + group["count_all"]
         self.ledger[key] = row.model_copy(update=changes)
+
+
+def _history(
+    platform: Platform, manifest: Manifest, target: TargetId, policy: GuardPolicy
+) -> list[dict[TypeKey, TypeCounts]]:
+    """Return what the lane's last batches of the same mode came to: held deletes were none."""
+    ledgers = platform.control.recent_ledgers(
+        manifest.source_id, target, other_than=manifest.batch_id, limit=policy.history_batches
+    )
+    return [
+        {
+            (row.kind, row.type_name): TypeCounts(
+                known=0, landed=row.extracted, updated=row.updated, tombstoned=row.deleted
+            )
+            for row in ledger
+        }
+        for ledger in ledgers
+    ]
 
 
 _ACTION_COLUMNS = {Action.CREATE: "created", Action.UPDATE: "updated", Action.DELETE: "deleted"}

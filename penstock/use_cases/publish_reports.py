@@ -20,18 +20,17 @@ def guard_verdicts(plan: StoredPlan | None) -> list[GuardVerdict]:
     """Return what the guards said of a plan, with how much each holds."""
     if plan is None:
         return []
+    document = plan.document
     return [
         GuardVerdict(
             guard=verdict.guard,
             passed=verdict.passed,
             message=verdict.message,
-            held_operations=sum(
-                row.held
-                for row in plan.document.ledger
-                if (row.kind, row.type_name) in verdict.held_deletes
-            ),
+            held_operations=sum(h.operations for h in document.holds if h.guard == verdict.guard),
+            canary=verdict.canary,
+            holds=tuple(hold for hold in document.holds if hold.guard == verdict.guard),
         )
-        for verdict in plan.document.guards
+        for verdict in document.guards
     ]
 
 

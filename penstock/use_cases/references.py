@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -34,12 +34,14 @@ class AfterState:
         known: KnownRows,
         scopes: ScopeMap,
         held: Held,
+        may_stay: Callable[[str, str], bool] = lambda _type, _key: False,
     ) -> None:
         self._manifest = manifest
         self._rows = rows
         self._known = known
         self._scopes = scopes
         self._held = held
+        self._may_stay = may_stay
         self._full = manifest.mode is Mode.FULL
         external = [t.name for t in manifest.relationship_types if t.external_ends]
         self._external = frozenset(external)
@@ -78,12 +80,13 @@ class AfterState:
             at = find_rows(section, key_hi, key_lo)
             dead = _tombstones(section, at) if not self._full else np.zeros(len(at), bool)
             here |= (at >= 0) & ~dead
-            gone |= dead
+            if (kind, section.type_name) not in self._held:
+                gone |= dead
         return here, gone
 
     def _goes(self, kind: Kind, type_name: str, key: str) -> bool:
         """Whether a known row that the batch does not have is deleted by its absence."""
-        if not self._full or (kind, type_name) in self._held:
+        if not self._full or (kind, type_name) in self._held or self._may_stay(type_name, key):
             return False
         return bool(self._scopes.complete_mask(kind, type_name, [key])[0])
 

@@ -90,6 +90,7 @@ def plan_release(platform: Platform, state: PublishState) -> Release:
     document = base.document.model_copy(
         update={
             "guards": (),
+            "holds": (),
             "snapshot_version": known.view.version,
             "snapshot_digest": known.view.digest,
             "waves": writer.finish(),

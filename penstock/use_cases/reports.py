@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from penstock.batch.manifest import Manifest
 from penstock.batch.rows import Kind
 from penstock.identity.ids import BatchId
+from penstock.plan.guards import Hold
 from penstock.plan.ledger import LedgerRow
 from penstock.ports.control import DeadLetter
 from penstock.publish.state import PublishState
@@ -57,6 +58,9 @@ class GuardVerdict:
     passed: bool
     message: str
     held_operations: int
+    canary: str = "off"
+    """Whether the guard tripped on a made-up disaster: ``tripped``, ``passed`` (it is broken) or ``off``."""
+    holds: tuple[Hold, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

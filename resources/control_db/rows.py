@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import Row
 
+from penstock.batch.guard_policy import GuardPolicy
 from penstock.batch.source import SourceSpec
 from penstock.identity.ids import SourceId, TargetId, TenantId
 from penstock.publish.state import (
@@ -91,4 +93,17 @@ def spec_of(row: Mapping[str, Any]) -> SourceSpec:
         sla_s=row["sla_s"],
         targets=tuple(TargetId(target) for target in row["targets"]),
         description=row["description"],
+        guard_policy=None
+        if row["guard_policy"] is None
+        else GuardPolicy.model_validate(row["guard_policy"]),
     )
+
+
+def columns_of_spec(spec: SourceSpec) -> dict[str, Any]:
+    """Return the columns of a source's declaration, ``declared`` aside."""
+    policy = spec.guard_policy
+    return {
+        **{field.name: getattr(spec, field.name) for field in fields(spec)},
+        "targets": list(spec.targets),
+        "guard_policy": None if policy is None else policy.model_dump(mode="json"),
+    }

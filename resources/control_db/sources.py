@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
 
 from sqlalchemy import select, text, update
 
@@ -11,7 +10,7 @@ from penstock.batch.source import SourceSpec
 from penstock.errors import UndeclaredSource
 from penstock.identity.ids import SourceId
 from resources.control_db.engine import Database, upsert
-from resources.control_db.rows import spec_of
+from resources.control_db.rows import columns_of_spec, spec_of
 from resources.control_db.tables import source as sources
 
 
@@ -23,7 +22,7 @@ class SqlSources(Database):
         ordered = sorted(specs, key=lambda spec: spec.source_id)
         if self.list_sources() == ordered:
             return  # as at nearly every load of a code location: no write
-        rows = [{**asdict(s), "targets": list(s.targets), "declared": True} for s in ordered]
+        rows = [{**columns_of_spec(spec), "declared": True} for spec in ordered]
         declared = [spec.source_id for spec in ordered]
         with self._writing() as connection:
             if connection.dialect.name == "postgresql":

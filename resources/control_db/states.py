@@ -15,7 +15,13 @@ from penstock.errors import LeaseLost, PenstockError
 from penstock.identity.ids import BatchId, SourceId, TargetId
 from penstock.plan.ledger import LedgerRow
 from penstock.ports.attempts import PublishAttempt
-from penstock.ports.control import Claim, PlanExecution, Settlement, SnapshotHead
+from penstock.ports.control import (
+    BegunExecution,
+    Claim,
+    PlanExecution,
+    Settlement,
+    SnapshotHead,
+)
 from penstock.publish.state import (
     FOLLOW_UPS,
     IN_HAND,
@@ -29,9 +35,18 @@ from penstock.publish.state import (
 )
 from resources.control_db.approvals import use_approvals
 from resources.control_db.attempts import record_attempt
-from resources.control_db.dead_letters import resolve_corrected, supersede_others
+from resources.control_db.dead_letters import (
+    record_batch_letter,
+    resolve_corrected,
+    supersede_others,
+)
 from resources.control_db.engine import Database, upsert
-from resources.control_db.executions import exception_counts, record_execution, settle
+from resources.control_db.executions import (
+    begin_execution,
+    exception_counts,
+    record_execution,
+    settle,
+)
 from resources.control_db.leases import (
     end_lease,
     end_start,
@@ -86,8 +101,9 @@ class SqlStates(Database):
         now: datetime,
         changes: Mapping[str, Any] | None = None,
         attempt: PublishAttempt | None = None,
+        begun: BegunExecution | None = None,
     ) -> Claim:
-        """Make one move under a claim, with other fields of the state, and record the attempt that led to it.
+        """Make one move under a claim, with other fields of the state, and record what led to it or what it begins.
 
         A move out of hand ends the lease. To SUCCEED, call :meth:`complete`.
         """
@@ -95,8 +111,12 @@ class SqlStates(Database):
             raise PenstockError("a batch succeeds together with its snapshot: call complete()")
         with self._writing() as connection:
             state = _move(connection, claim, move, now, changes)
+            if begun is not None:
+                begin_execution(connection, begun)
             if attempt is not None:
                 record_attempt(connection, state, attempt)
+                if move is Move.FAIL:
+                    record_batch_letter(connection, state, attempt)
         return replace(claim, state=state)
 
     def requeue(
@@ -137,6 +157,16 @@ class SqlStates(Database):
             _settle_letters(connection, state, now)
         return state
 
+    def end_execution(
+        self, claim: Claim, execution: PlanExecution, head: SnapshotHead | None
+    ) -> None:
+        """Record how far a plan came that was given up, in one transaction with the snapshot that says so."""
+        with self._writing() as connection:
+            hold(connection, claim)
+            if head is not None:
+                _advance_snapshot(connection, execution, head)
+            record_execution(connection, execution)
+
     def get_ledger(self, batch: BatchId, target: TargetId) -> list[LedgerRow]:
         """Return the conservation ledger of a COMPLETE batch, by kind and type."""
         table = publish_ledger
@@ -147,6 +177,36 @@ class SqlStates(Database):
             read_state(connection, batch, target)
             rows = connection.execute(query).mappings().all()
         return [LedgerRow.model_validate({**row, "kind": Kind(row["kind"])}) for row in rows]
+
+    def recent_ledgers(
+        self, source: SourceId, target: TargetId, *, other_than: BatchId, limit: int
+    ) -> list[list[LedgerRow]]:
+        """Return the ledgers of a lane's newest COMPLETE batches but one, newest source timestamp first."""
+        states = publish_state.c
+        newest = (
+            select(states.batch_id)
+            .where(
+                states.source_id == source,
+                states.target_id == target,
+                states.batch_id != other_than,
+                states.status == str(PublishStatus.COMPLETE),
+            )
+            .order_by(states.source_timestamp.desc())
+            .limit(limit)
+        )
+        table = publish_ledger.c
+        columns = [table[name] for name in LedgerRow.model_fields]
+        with self._reading() as connection:
+            batches = connection.execute(newest).scalars().all()
+            mine = (table.target_id == target) & table.batch_id.in_(batches)
+            query = (
+                select(table.batch_id, *columns).where(mine).order_by(table.kind, table.type_name)
+            )
+            ledgers: dict[str, list[LedgerRow]] = {batch: [] for batch in batches}
+            for row in connection.execute(query).mappings():
+                values = {name: row[name] for name in LedgerRow.model_fields}
+                ledgers[row["batch_id"]].append(LedgerRow.model_validate(values))
+        return list(ledgers.values())
 
     def snapshot_head(self, source: SourceId, target: TargetId) -> SnapshotHead | None:
         """Return the current snapshot, or None before the first publish."""
@@ -188,7 +248,9 @@ def _head(connection: Connection, source: SourceId, target: TargetId) -> Snapsho
     return None if row is None else SnapshotHead(**row)
 
 
-def _advance_snapshot(connection: Connection, state: PublishState, head: SnapshotHead) -> None:
+def _advance_snapshot(
+    connection: Connection, state: PublishState | PlanExecution, head: SnapshotHead
+) -> None:
     of = (head.batch_id, head.source_id, head.target_id)
     if of != (state.batch_id, state.source_id, state.target_id):
         raise PenstockError(

@@ -9,10 +9,10 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from penstock.batch.guard_policy import GuardPolicy
 from penstock.batch.manifest import Mode
 from penstock.batch.rows import Kind
 from penstock.batch.scope import Completeness, Scope, ScopeMap
-from penstock.plan.guards import GuardPolicy
 from penstock.publish.state import PublishStatus
 from tests.fixtures.clock import FixedClock
 from tests.fixtures.memory import complete_scopes, knows, open_bench, person
