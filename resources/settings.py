@@ -54,7 +54,7 @@ class Settings(BaseModel):
         description="Dagster's instance folder; by default `dagster` in the home folder.",
     )
     lease_s: float = Field(
-        default=60.0, gt=1, description="Seconds until a worker that went silent loses its batch."
+        default=30.0, gt=1, description="Seconds until a worker that went silent loses its batch."
     )
     chunk_operations: int = Field(
         default=10_000, ge=1, le=100_000, description="Operations sent to a target at once."
@@ -73,7 +73,8 @@ class Settings(BaseModel):
         "nothing on a local store, money on a distant one.",
     )
     queue_policy: Json[QueuePolicy] | QueuePolicy = Field(
-        default_factory=QueuePolicy, description="Weights of the queue's score, as a JSON object."
+        default_factory=QueuePolicy,
+        description="Weights of the queue's score, and how many lanes may be in hand at once, as a JSON object.",
     )
     guard_policy: Json[GuardPolicy] | GuardPolicy = Field(
         default_factory=GuardPolicy, description="Limits of the guards, as a JSON object."

@@ -7,6 +7,7 @@ from penstock.identity import ids
 from penstock.identity.ids import TargetId
 from penstock.ports.object_store import ObjectStore
 from penstock.ports.target import Target
+from penstock.publish.queue import QueuePolicy
 from penstock.use_cases.platform import Platform
 from resources.settings import Settings
 
@@ -41,7 +42,7 @@ def open_platform(settings: Settings, *, objects: ObjectStore | None = None) -> 
         targets=targets,
         clock=SystemClock(),
         scratch=LocalScratch(settings.home / "scratch"),
-        queue_policy=settings.queue_policy,
+        queue_policy=_queue_policy(settings, targets=len(targets)),
         guard_policy=settings.guard_policy,
         retry_policy=settings.retry_policy,
         breaker_policy=settings.breaker_policy,
@@ -50,6 +51,17 @@ def open_platform(settings: Settings, *, objects: ObjectStore | None = None) -> 
         lease_s=settings.lease_s,
         chunk_operations=settings.chunk_operations,
     )
+
+
+def _queue_policy(settings: Settings, *, targets: int) -> QueuePolicy:
+    """Return the policy with a limit that keeps one target, should it hang, from taking every worker of a run.
+
+    Not where there is one target alone, or where the setting names a limit: null for none.
+    """
+    policy = settings.queue_policy
+    if targets < 2 or "most_lanes_per_target" in policy.model_fields_set:
+        return policy
+    return policy.model_copy(update={"most_lanes_per_target": max(1, settings.workers - 1)})
 
 
 def _open_targets(settings: Settings, control: object) -> dict[TargetId, Target]:
