@@ -15,7 +15,7 @@ from jobs.publish import MAX_SECONDS, PUBLISH_JOB, publish
 from jobs.republish import republish
 from penstock.batch.source import SourceDefinition
 from platform_assets import definitions, sources
-from platform_assets.checks import published_key
+from platform_assets.checks import GUARDS, LEDGER, NOTHING_LEFT_OUT, published_key
 from platform_assets.partitions import dynamic_name, partition_key
 from resources.dagster_resources import PlatformResource
 from tests.definitions.publishing import CRM, resources, tick
@@ -38,12 +38,7 @@ def test_a_batch_goes_from_extract_to_published(
     assert shown.metadata["entities_created"].value == 2
     assert shown.metadata["plan digest"].value
     verdicts = {e.check_name: e.passed for e in result.get_asset_check_evaluations()}
-    assert verdicts == {
-        "ledger_balanced": True,
-        "nothing_left_out": True,
-        "delete_share": True,
-        "empty_extract": True,
-    }
+    assert verdicts == dict.fromkeys((LEDGER, NOTHING_LEFT_OUT, *GUARDS), True)
     assert instance.get_materialized_partitions(published_key(CRM)) == {shown.partition}
     again = tick(instance, first.cursor)
     assert not again.run_requests
