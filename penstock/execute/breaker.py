@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from penstock.identity.ids import TargetId
 from penstock.ports.breakers import Breakers
 from penstock.ports.clock import Clock
-from penstock.publish.breaker import BreakerPolicy, BreakerState, BreakerStatus
+from penstock.publish.breaker import BreakerPolicy, BreakerStatus
 
 
 class CallCounter:
     """Counts nothing: for those who have no breaker."""
+
+    probing = False
+    """Whether its calls find out if the target is back, so that they count as tries whatever becomes of them."""
+
+    def shut(self) -> str | None:
+        """Say why the target must not be called now, or None."""
+        return None
 
     def succeeded(self) -> None:
         """Note that the target answered."""
@@ -22,47 +27,57 @@ class CallCounter:
         return False
 
 
-@dataclass(kw_only=True)
 class TargetCalls(CallCounter):
     """Counts for the breaker of one target, on behalf of one claim.
 
-    Successes are kept back until a failure makes them matter, so that a target that works costs no write. The first
-    success after a breaker was open is recorded at once: it closes it.
+    Successes are kept back until a failure makes them matter, so that a target that works costs no write; those of a
+    window that has passed are forgotten, as the breaker itself would. The first success after a breaker was open is
+    recorded at once: it closes it.
     """
 
-    breakers: Breakers
-    target_id: TargetId
-    policy: BreakerPolicy
-    clock: Clock
-    state: BreakerState
-    successes: int = 0
-
-    @classmethod
-    def begin(
-        cls, breakers: Breakers, target: TargetId, policy: BreakerPolicy, clock: Clock
-    ) -> TargetCalls:
+    def __init__(
+        self, breakers: Breakers, target: TargetId, policy: BreakerPolicy, clock: Clock
+    ) -> None:
         """Begin with the breaker as it is."""
-        state = breakers.get_breaker(target, now=clock.now())
-        return cls(breakers=breakers, target_id=target, policy=policy, clock=clock, state=state)
+        self._breakers, self._target, self._policy, self._clock = breakers, target, policy, clock
+        self._state = breakers.get_breaker(target, now=clock.now())
+        self._successes, self._since = 0, clock.now()
+        self.probing = self._status() is BreakerStatus.HALF_OPEN
+
+    def shut(self) -> str | None:
+        """Say until when the breaker keeps everybody away, or None."""
+        if self._status() is not BreakerStatus.OPEN or self._state.open_until is None:
+            return None
+        why = f", after {self._state.last_error}" if self._state.last_error else ""
+        return (
+            f"the breaker of target {self._target} is open until {self._state.open_until.isoformat()}"
+            f"{why}"
+        )
 
     def succeeded(self) -> None:
         """Note that the target answered, whatever it said."""
-        self.successes += 1
-        if self.state.status is not BreakerStatus.CLOSED:
+        now = self._clock.now()
+        if (now - self._since).total_seconds() >= self._policy.window_s:
+            self._successes, self._since = 0, now
+        self._successes += 1
+        if self._state.status is not BreakerStatus.CLOSED:
             self._record(failures=0, error=None)
 
     def failed(self, error: str) -> bool:
         """Note that it did not answer; say whether its breaker is open now."""
         self._record(failures=1, error=error)
-        return self.state.status_at(self.clock.now()) is BreakerStatus.OPEN
+        return self._status() is BreakerStatus.OPEN
+
+    def _status(self) -> BreakerStatus:
+        return self._state.status_at(self._clock.now())
 
     def _record(self, *, failures: int, error: str | None) -> None:
-        self.state = self.breakers.record_calls(
-            self.target_id,
-            successes=self.successes,
+        self._state = self._breakers.record_calls(
+            self._target,
+            successes=self._successes,
             failures=failures,
-            now=self.clock.now(),
-            policy=self.policy,
+            now=self._clock.now(),
+            policy=self._policy,
             error=error,
         )
-        self.successes = 0
+        self._successes, self._since = 0, self._clock.now()

@@ -12,31 +12,26 @@ from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from penstock.execute.breaker import CallCounter
 from penstock.execute.read_back import Held, held_by_target
+from penstock.identity.ids import SourceId
 from penstock.ports.clock import Clock
 from penstock.ports.target import (
     Applied,
     ApplyContext,
-    ApplyOutcome,
     OperationFailure,
     Outcome,
     Rejected,
     Target,
+    TargetDown,
     Unavailable,
     Unknown,
 )
 from penstock.publish.retry import Attempt, GiveUp, RetryPolicy, Tier, Transient, decide
-
-
-class TargetDown(Exception):
-    """The target stayed unavailable through tier 1, or its breaker opened."""
-
-    def __init__(self, outcome: Unavailable) -> None:
-        super().__init__(outcome.message)
-        self.outcome = outcome
 
 
 @dataclass(kw_only=True)
@@ -52,7 +47,7 @@ class ChunkResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Applier:
-    """Applies chunks to one target on behalf of one claim."""
+    """Applies chunks to one target on behalf of one claim, and counts its calls for the target's breaker."""
 
     target: Target
     clock: Clock
@@ -61,80 +56,133 @@ class Applier:
     """Uniform in [0, 1); injected, so that tests are deterministic."""
     calls: CallCounter = field(default_factory=CallCounter)
 
+    def prepare(self) -> None:
+        """Make the target ready for its first chunk; raises :class:`TargetDown`, at once where its breaker is open."""
+        if why := self.calls.shut():
+            raise TargetDown(Unavailable(message=why), cut_short=True)
+        try:
+            self.target.prepare()
+        except TargetDown as down:
+            self.calls.failed(down.outcome.message)
+            raise
+
     def apply(self, operations: pa.Table, context: ApplyContext) -> ChunkResult:
         """Apply a chunk; raises :class:`TargetDown` or ``LeaseLost``."""
         result = ChunkResult()
         self._apply(operations, context, result)
         return result
 
+    def held(self, source: SourceId, operations: pa.Table) -> npt.NDArray[np.int8]:
+        """Return, per operation, what the target holds now as ``Held`` says; raises :class:`TargetDown`."""
+        try:
+            return held_by_target(self.target, source, operations)
+        except TargetDown as down:
+            self.calls.failed(down.outcome.message)
+            raise
+
     def _apply(self, operations: pa.Table, context: ApplyContext, result: ChunkResult) -> None:
         if not len(operations):
             return
-        rest, outcome = self._send(operations, context, result)
+        rest, outcome = _Sending(self, context, result).send(operations)
         match outcome:
             case Applied():
                 result.applied += outcome.applied
                 result.already_applied += outcome.already_applied
                 result.failures += outcome.failures
-                said = outcome.applied + outcome.already_applied + len(outcome.failures)
-                result.unsure |= said != len(rest)
+                result.unsure |= not _adds_up(outcome, rest)
             case Rejected() if len(rest) == 1:
                 result.failures.append(_culprit(rest, outcome))
             case Rejected():
                 half = len(rest) // 2
                 self._apply(rest.slice(0, half), context, result)
                 self._apply(rest.slice(half), context, result)
-            case Unavailable():
-                raise TargetDown(outcome)
             case _:
                 assert_never(outcome)
 
-    def _send(
-        self, operations: pa.Table, context: ApplyContext, result: ChunkResult
-    ) -> tuple[pa.Table, Applied | Rejected | Unavailable]:
-        """Call the target, again and again while it is away or silent and tier 1 allows.
 
-        Returns the outcome and the operations that it is about; what a look at the target has settled is in ``result``.
-        """
-        history: list[Attempt] = []
-        tier = Tier.FIRST
+class _Sending:
+    """One call of a target, again and again while it is away or silent and tier 1 allows."""
+
+    def __init__(self, applier: Applier, context: ApplyContext, result: ChunkResult) -> None:
+        self.applier, self.context, self.result = applier, context, result
+        self.history: list[Attempt] = []
+        self.tier = Tier.FIRST
+
+    def send(self, operations: pa.Table) -> tuple[pa.Table, Applied | Rejected]:
+        """Return the answer, and the operations that it is about: what a look has settled is in the result."""
+        applier = self.applier
         while True:
-            outcome = self.target.apply(operations, context)
-            if isinstance(outcome, Applied | Rejected):
-                self.calls.succeeded()
-                return operations, outcome
-            failure = _away(outcome)
-            opened = self.calls.failed(failure.message)
-            if isinstance(outcome, Unknown):
-                operations = self._looked_up(operations, context, result)
-                if not len(operations):
-                    return operations, Applied(applied=0, already_applied=0)
-            now = self.clock.now()
-            history.append(Attempt(tier=tier, failed_at=now))
-            transient = Transient(message=failure.message, retry_after_s=failure.retry_after_s)
-            decision = decide(self.retry_policy, history, transient, now=now, jitter=self.jitter())
-            # Only tier 1 is waited for here; later tiers give the lane back to the queue.
-            if opened or isinstance(decision, GiveUp) or decision.tier is not Tier.IMMEDIATE:
-                return operations, failure
-            tier = decision.tier
-            self.clock.sleep(max(0.0, (decision.at - now).total_seconds()))
-            context = replace(context, now=self.clock.now())
+            now = applier.clock.now()
+            outcome = applier.target.apply(operations, replace(self.context, now=now))
+            match outcome:
+                case Applied() | Rejected():
+                    applier.calls.succeeded()
+                    return operations, outcome
+                case Unavailable():
+                    self._wait(outcome, stop=applier.calls.failed(outcome.message))
+                case Unknown():
+                    operations = self._after_silence(operations, outcome)
+                    if not len(operations):
+                        return operations, Applied(applied=0, already_applied=0)
+                case _:
+                    assert_never(outcome)
 
-    def _looked_up(
-        self, operations: pa.Table, context: ApplyContext, result: ChunkResult
-    ) -> pa.Table:
+    def _after_silence(self, operations: pa.Table, silence: Unknown) -> pa.Table:
+        """Return what the silent call did not do, when it may be sent again."""
+        away = Unavailable(message=f"no answer came: {silence.message}")
+        stop = self.applier.calls.failed(away.message)
+        looked = False
+        while not looked:
+            try:
+                operations, looked = self._looked_up(operations), True
+            except TargetDown as down:
+                away, stop = down.outcome, stop or self.applier.calls.shut() is not None
+            if len(operations):
+                self._wait(away, stop=stop)
+        return operations
+
+    def _looked_up(self, operations: pa.Table) -> pa.Table:
         """Settle what a silent call did, and return the operations that it did not do."""
-        held = held_by_target(self.target, context.source_id, operations)
-        result.already_applied += int((held == Held.AFTER).sum())
+        held = self.applier.held(self.context.source_id, operations)
+        self.result.already_applied += int((held == Held.AFTER).sum())
         for row in np.flatnonzero(held == Held.OTHER).tolist():
-            result.failures.append(_conflict(operations.slice(row, 1)))
+            self.result.failures.append(_conflict(operations.slice(row, 1)))
         return operations.filter(pa.array(held == Held.BEFORE))
 
+    def _wait(self, away: Unavailable, *, stop: bool) -> None:
+        """Wait for the next try; raises :class:`TargetDown` where there is none, or ``stop`` says to leave it alone.
 
-def _away(outcome: Unavailable | Unknown) -> Unavailable:
-    if isinstance(outcome, Unknown):
-        return Unavailable(message=f"no answer came: {outcome.message}")
-    return outcome
+        Only tier 1 is waited for here; later tiers give the lane back to the queue.
+        """
+        applier = self.applier
+        now = applier.clock.now()
+        self.history.append(Attempt(tier=self.tier, failed_at=now))
+        decision = decide(
+            applier.retry_policy,
+            self.history,
+            Transient(message=away.message, retry_after_s=away.retry_after_s),
+            now=now,
+            jitter=applier.jitter(),
+        )
+        if isinstance(decision, GiveUp) or decision.tier is not Tier.IMMEDIATE:
+            raise TargetDown(away)
+        if stop:
+            raise TargetDown(away, cut_short=not applier.calls.probing)
+        self.tier = decision.tier
+        applier.clock.sleep(max(0.0, (decision.at - now).total_seconds()))
+
+
+def _adds_up(outcome: Applied, sent: pa.Table) -> bool:
+    """Say whether an answer speaks of each operation that was sent, once, and of no other."""
+    failed = {failure.operation_id for failure in outcome.failures}
+    counts = (outcome.applied, outcome.already_applied, len(outcome.failures))
+    if min(counts) < 0 or sum(counts) != len(sent) or len(failed) != len(outcome.failures):
+        return False
+    if not failed:
+        return True
+    ids = pa.array(list(failed), pa.binary())
+    known = pc.is_in(pc.cast(sent["operation_id"], pa.binary()), value_set=ids)
+    return bool(pc.sum(known).as_py() == len(failed))
 
 
 def _culprit(operation: pa.Table, outcome: Rejected) -> OperationFailure:
@@ -155,4 +203,4 @@ def _conflict(operation: pa.Table) -> OperationFailure:
     )
 
 
-__all__ = ["Applier", "ApplyOutcome", "ChunkResult", "TargetDown"]
+__all__ = ["Applier", "ChunkResult", "TargetDown"]

@@ -14,6 +14,10 @@ from penstock.identity.ids import SourceId
 from penstock.ports.target import Target
 
 _ABSENT = b""
+_NAMES = {
+    Kind.ENTITY: ["type_name", "key"],
+    Kind.RELATIONSHIP: ["type_name", "key", "to_key"],
+}
 
 
 class Held(IntEnum):
@@ -28,12 +32,15 @@ class Held(IntEnum):
 
 
 def held_by_target(target: Target, source: SourceId, operations: pa.Table) -> npt.NDArray[np.int8]:
-    """Return, per operation, what the target holds now. Where before and after are the same, it is AFTER."""
+    """Return, per operation, what the target holds now. Where before and after are the same, it is AFTER.
+
+    Raises :class:`penstock.ports.target.TargetDown`.
+    """
     held = np.full(len(operations), Held.OTHER, np.int8)
     for kind in pc.unique(operations["kind"]).to_pylist():
         at = np.flatnonzero(pc.equal(operations["kind"], kind).to_numpy(zero_copy_only=False))
         rows = operations.take(pa.array(at))
-        found = target.read_back(source, Kind(kind), rows.select(["type_name", "key", "to_key"]))
+        found = target.read_back(source, Kind(kind), rows.select(_NAMES[Kind(kind)]))
         now = _filled(found["digest"])
         is_before = _same(now, _filled(rows["before_digest"]))
         is_after = _same(now, _filled(rows["after_digest"]))

@@ -7,7 +7,7 @@ where it took effect, because targets apply each operation id once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -32,6 +32,8 @@ class ExecutionResult:
     applied: int = 0
     already_applied: int = 0
     exceptions: int = 0
+    lost: int = 0
+    """Of these, in this run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,39 +81,55 @@ class Execution:
         to_send, blocked = _without_blocked(chunk.filter(planned), blocking)
         exceptions += blocked
         self.control.start_chunk(claim, number, len(chunk), now=self.clock.now())
-        outcome = self.applier.apply(to_send, replace(self.context, now=self.clock.now()))
-        exceptions += _failed(to_send, outcome)
-        lost = self._lost(to_send, outcome)
-        exceptions += lost
+        outcome = self.applier.apply(to_send, self.context)
+        failed = _failed(to_send, outcome)
+        lost = self._lost(to_send, outcome, looks=1 if result.lost else self._looks())
+        exceptions += [*failed, *lost]
         for exception in exceptions:
             _note(blocking, exception)
+        applied, already_applied = _counts(outcome, len(to_send) - len(failed), len(lost))
         self.control.finish_chunk(
             self.renew(),
             number,
-            applied=max(0, outcome.applied - len(lost)),
-            already_applied=outcome.already_applied,
+            applied=applied,
+            already_applied=already_applied,
             exceptions=exceptions,
             data=_data_of(chunk, exceptions),
             now=self.clock.now(),
         )
-        result.applied += max(0, outcome.applied - len(lost))
-        result.already_applied += outcome.already_applied
+        result.applied += applied
+        result.already_applied += already_applied
         result.exceptions += len(exceptions)
+        result.lost += len(lost)
 
-    def _lost(self, sent: pa.Table, outcome: ChunkResult) -> list[OperationException]:
+    def _looks(self) -> int:
+        return 1 + self.applier.retry_policy.immediate_tries
+
+    def _lost(
+        self, sent: pa.Table, outcome: ChunkResult, *, looks: int
+    ) -> list[OperationException]:
         """Return what the target said it applied and does not hold, as far as it is looked at."""
         lost = lost_operations(
-            self.applier.target,
+            self.applier,
             self.context.source_id,
             sent,
             [failure.operation_id for failure in outcome.failures],
             sample=ALL if outcome.unsure else self.verify_sample,
+            looks=looks,
         )
         said = "the target said that it took effect; read back, it did not"
         return [
             _exception(row, outcome="lost", code=LOST_WRITE, message=said)
             for row in lost.select(_NAMES).to_pylist()
         ]
+
+
+def _counts(outcome: ChunkResult, said: int, lost: int) -> tuple[int, int]:
+    """Return how many operations took effect now, and how many had before; ``said`` is of both, before a look."""
+    if outcome.unsure:
+        return said - lost, 0
+    from_before = min(outcome.already_applied, said - lost)
+    return said - lost - from_before, from_before
 
 
 def _add_record(result: ExecutionResult, record: ChunkRecord) -> None:

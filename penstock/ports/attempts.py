@@ -17,6 +17,8 @@ class PublishAttempt:
     tier: Tier
     """How it came about."""
     worker_id: str
+    enqueued_at: datetime
+    """Of the publish state at that time: putting the batch into the queue anew starts its history anew."""
     started_at: datetime
     failed_at: datetime
     step: str
@@ -33,5 +35,5 @@ class Attempts(Protocol):
     """The attempts of each publish. They are recorded with the move that they lead to."""
 
     def list_attempts(self, batch: BatchId, target: TargetId) -> list[PublishAttempt]:
-        """Return all attempts that failed, oldest first; requeueing a batch keeps them."""
+        """Return all attempts that failed, oldest first; those before the batch was last requeued are among them."""
         ...

@@ -2,7 +2,8 @@
 
 A chunk of operations is an Arrow table of ``penstock.plan.operations.OPERATION_SCHEMA``. A target applies it
 exactly once per operation id, checks the fence and each operation's precondition in the transaction that
-applies it, and answers with an outcome; it raises only for what no retry of the same chunk can mend.
+applies it, and answers with an outcome; it raises only for what no retry of the same chunk can mend. The other calls
+have no outcome to answer with: where the target cannot be reached they raise :class:`TargetDown`.
 """
 
 from __future__ import annotations
@@ -77,10 +78,11 @@ class Rejected:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unavailable:
-    """The target could not answer. Applying is idempotent, so the chunk may simply be sent again."""
+    """The target could not answer, and nothing of the chunk took effect: it may simply be sent again."""
 
     message: str
     retry_after_s: float | None = None
+    """What the target asked for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,6 +95,16 @@ class Unknown:
 ApplyOutcome = Applied | Rejected | Unavailable | Unknown
 
 
+class TargetDown(Exception):
+    """The target cannot be reached now; what was asked of it may be asked again later."""
+
+    def __init__(self, outcome: Unavailable, *, cut_short: bool = False) -> None:
+        super().__init__(outcome.message)
+        self.outcome = outcome
+        self.cut_short = cut_short
+        """Whether its circuit breaker kept tries back that the retry policy still allowed."""
+
+
 class Target(Protocol):
     """A system that operations are applied to."""
 
@@ -102,7 +114,10 @@ class Target(Protocol):
         ...
 
     def prepare(self) -> None:
-        """Create what the target needs before its first chunk; a second call changes nothing."""
+        """Create what the target needs before its first chunk; a second call changes nothing.
+
+        Raises :class:`TargetDown`.
+        """
         ...
 
     def apply(self, operations: pa.Table, context: ApplyContext) -> ApplyOutcome:
@@ -117,5 +132,6 @@ class Target(Protocol):
 
         ``keys`` has ``type_name, key`` and, for relationships, ``to_key``. The answer has one row per row of
         ``keys``, in order: those columns, ``digest`` (``fixed_size_binary(16)``, null if absent) and ``attributes``.
+        Raises :class:`TargetDown`.
         """
         ...

@@ -57,6 +57,10 @@ class RetryPolicy(BaseModel):
         return self
 
 
+LONGEST_ASKED_S = 30 * 86_400.0
+"""The longest that a target is believed when it asks to be left alone."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Attempt:
     """One attempt that was made."""
@@ -71,7 +75,7 @@ class Transient:
 
     message: str
     retry_after_s: float | None = None
-    """What the target asked for; it is never tried earlier."""
+    """What the target asked for; it is never tried earlier, up to :data:`LONGEST_ASKED_S`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,7 +123,7 @@ def decide(
         raise PenstockError(f"jitter {jitter} is not from 0 up to 1: pass random.random()")
     if isinstance(outcome, Permanent):
         return GiveUp(reason=f"it will not pass by itself: {outcome.message}")
-    asked_s = max(0.0, outcome.retry_after_s or 0.0)
+    asked_s = min(LONGEST_ASKED_S, max(0.0, outcome.retry_after_s or 0.0))
     immediate, delayed, scheduled = _tries(history)
     patience_s = policy.immediate_max_delay_s
     if immediate < policy.immediate_tries and asked_s <= patience_s:

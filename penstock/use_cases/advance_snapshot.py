@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -33,12 +33,20 @@ COLUMNS = [
 """What of a plan's operations a snapshot advances by."""
 
 
-def applied_rows(
-    chunks: Iterable[pa.Table], not_applied: Collection[str]
-) -> dict[Kind, list[AppliedRows]]:
-    """Return what took effect, by kind and type; ``not_applied`` are operation ids in hex."""
+def not_applied(operation_ids: Iterable[str]) -> pa.Array:
+    """Return operation ids, in hex, as :func:`applied_rows` takes them: 16 bytes each, however many there are."""
+    joined = bytearray()
+    for text in operation_ids:
+        joined += bytes.fromhex(text)
+    buffers = [None, pa.py_buffer(joined)]
+    return pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(DIGEST_BYTES), len(joined) // DIGEST_BYTES, buffers
+    )
+
+
+def applied_rows(chunks: Iterable[pa.Table], excluded: pa.Array) -> dict[Kind, list[AppliedRows]]:
+    """Return what took effect, by kind and type; ``excluded`` are the ids of operations that did not."""
     applied: dict[Kind, list[AppliedRows]] = {kind: [] for kind in Kind}
-    excluded = pa.array([bytes.fromhex(text) for text in not_applied], pa.binary(DIGEST_BYTES))
     for chunk in chunks:
         took_effect = pc.equal(chunk["verdict"], Verdict.PLANNED.value)
         if len(excluded):

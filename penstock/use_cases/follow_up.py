@@ -18,7 +18,7 @@ from penstock.publish.state import Intent, PublishState
 from penstock.use_cases.plan_batch import StoredPlan
 from penstock.use_cases.platform import Platform
 from penstock.use_cases.release import plan_release
-from penstock.use_cases.stored_plans import plan_chunks
+from penstock.use_cases.stored_plans import open_plan, plan_chunks
 
 _PAGE = 1000
 
@@ -72,7 +72,22 @@ def plan_follow_up(platform: Platform, state: PublishState, manifest: Manifest) 
             assert_never(state.intent)
 
 
+def begun_plan(platform: Platform, state: PublishState) -> StoredPlan | None:
+    """Return the plan of a follow-up that was begun and has not ended: it goes on, whatever became of its reasons.
+
+    Half of it may have taken effect, so that it can be neither withdrawn nor planned anew. Raises ``PlanChanged``.
+    """
+    for begun in platform.control.begun_executions(state.source_id, state.target_id):
+        ours = (begun.batch_id, begun.intent) == (state.batch_id, state.intent)
+        if ours and begun.plan_digest == state.plan_digest:
+            return open_plan(platform.objects, begun.plan_path, expected_digest=begun.plan_digest)
+    return None
+
+
 def _release(platform: Platform, state: PublishState) -> FollowUp:
+    begun = begun_plan(platform, state)
+    if begun is not None:
+        return _releasing(platform, begun)
     approval = _approval(platform, state)
     try:
         release = plan_release(platform, state)
@@ -83,9 +98,16 @@ def _release(platform: Platform, state: PublishState) -> FollowUp:
         why = "nothing that was held is as it was when the plan was made"
         raise FollowUpVoid(why, state, base=release.base, settle=_voids(approval, why))
 
+    return _releasing(platform, plan)
+
+
+def _releasing(platform: Platform, plan: StoredPlan) -> FollowUp:
+    origin = plan.document.derived_from
+    assert origin is not None
+
     def settlement() -> Settlement:
         return Settlement(
-            plan_digest=release.base.document.digest,
+            plan_digest=origin.plan_digest,
             operation_ids=_id_pages(platform, plan),
             settled_by=plan.document.digest,
         )

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from penstock.batch.guard_policy import GuardPolicy
 from penstock.identity.ids import TargetId
-from penstock.plan.guards import GuardPolicy
 from penstock.ports.clock import Clock
 from penstock.ports.control import ControlStore
 from penstock.ports.object_store import ObjectStore

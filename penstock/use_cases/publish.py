@@ -9,30 +9,43 @@ the batch.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from penstock.batch.guard_policy import GuardPolicy
 from penstock.batch.manifest import Manifest
 from penstock.errors import LeaseLost, PenstockError
 from penstock.execute.breaker import TargetCalls
 from penstock.execute.chunks import Applier, TargetDown
 from penstock.execute.run import Execution, ExecutionResult
 from penstock.identity.ids import BatchId, TargetId
-from penstock.plan.guards import GuardPolicy
 from penstock.plan.ledger import LedgerRow
-from penstock.ports.control import Claim, PlanExecution, SnapshotHead
+from penstock.ports.attempts import PublishAttempt
+from penstock.ports.control import (
+    BegunExecution,
+    Claim,
+    OperationException,
+    PlanExecution,
+    SnapshotHead,
+)
 from penstock.ports.target import ApplyContext
-from penstock.publish.retry import RetryPolicy
+from penstock.publish.retry import RetryPolicy, Tier
 from penstock.publish.state import Intent, Move, PublishState
-from penstock.use_cases.advance_snapshot import COLUMNS, applied_rows, next_snapshot
+from penstock.use_cases.advance_snapshot import (
+    COLUMNS,
+    applied_rows,
+    next_snapshot,
+    not_applied,
+)
 from penstock.use_cases.follow_up import FollowUp, FollowUpVoid, plan_follow_up
+from penstock.use_cases.interrupted import end_interrupted
 from penstock.use_cases.known_rows import KnownRows
 from penstock.use_cases.lease import HeldLease
 from penstock.use_cases.plan_batch import StoredPlan, plan_batch
 from penstock.use_cases.platform import Platform, Progress, no_progress
 from penstock.use_cases.publish_reports import guard_verdicts, metrics_of, settled_ledger
-from penstock.use_cases.put_off import Trouble, decided_after
+from penstock.use_cases.put_off import BREAKER_OPEN, Trouble, decided_after
 from penstock.use_cases.reports import PublishReport
 from penstock.use_cases.stored_plans import plan_chunks
 
@@ -91,7 +104,7 @@ class _Publishing:
         self.platform = replace(platform, retry_policy=retry_policy)
         self.lease, self.progress = lease, progress
         self.run_id, self.jitter = run_id, options.jitter
-        self.guard_policy = options.guard_policy or platform.guard_policy
+        self.guard_policy = options.guard_policy
         self.step = "plan"
         self.plan: StoredPlan | None = None
         self.follow_up: FollowUp | None = None
@@ -111,7 +124,8 @@ class _Publishing:
         except FollowUpVoid as void:
             return self._withdraw(void)
         except TargetDown as down:
-            return self._trouble("target_unavailable", down, asked_s=down.outcome.retry_after_s)
+            code = BREAKER_OPEN if down.cut_short else "target_unavailable"
+            return self._trouble(code, down, asked_s=down.outcome.retry_after_s)
         except PenstockError as error:
             return self._trouble(error.code, error, permanent=True)
         except Exception as error:  # noqa: BLE001  whatever it is, it is recorded and tried again
@@ -123,10 +137,12 @@ class _Publishing:
         start = self.platform.clock.monotonic_s()
         if self.target_id not in self.platform.targets:
             raise PenstockError(
-                f"target {self.target_id!r} is not configured: add it to PENSTOCK_SQL_TARGETS, or take it out "
-                f"of the targets of source {manifest.source_id!r}"
+                f"target {self.target_id!r} is not configured: add it to PENSTOCK_SQL_TARGETS or "
+                f"PENSTOCK_HTTP_TARGETS, or take it out of the targets of source {manifest.source_id!r}"
             )
         self.plan = self._planned(manifest)
+        if end_interrupted(self.platform, self.lease.claim(), but=self.plan.document.digest):
+            self.plan = self._planned(manifest)  # the snapshot is another one now
         self.plan_ms = _ms(start, self.platform.clock.monotonic_s())
         digest = self.plan.document.digest
         self._move(
@@ -155,19 +171,22 @@ class _Publishing:
         self.step = "execute"
         assert self.plan is not None
         start = self.platform.clock.monotonic_s()
-        self._move(Move.START)
-        target = self.platform.targets[self.target_id]
-        target.prepare()
-        control, clock = self.platform.control, self.platform.clock
-        policy, total = self.platform.breaker_policy, self.plan.document.operations
+        self._start(self.plan)
+        control, clock, total = (
+            self.platform.control,
+            self.platform.clock,
+            self.plan.document.operations,
+        )
+        applier = Applier(
+            target=self.platform.targets[self.target_id],
+            clock=clock,
+            retry_policy=self.platform.retry_policy,
+            jitter=self.jitter,
+            calls=TargetCalls(control, self.target_id, self.platform.breaker_policy, clock),
+        )
+        applier.prepare()
         execution = Execution(
-            applier=Applier(
-                target=target,
-                clock=clock,
-                retry_policy=self.platform.retry_policy,
-                jitter=self.jitter,
-                calls=TargetCalls.begin(control, self.target_id, policy, clock),
-            ),
+            applier=applier,
             control=control,
             clock=clock,
             context=self._context(self.lease.claim()),
@@ -179,10 +198,25 @@ class _Publishing:
         result = execution.run(
             plan_chunks(self.platform.objects, self.plan),
             control.chunks(digest, self.batch_id, self.target_id),
-            control.plan_exceptions(self.batch_id, self.target_id, digest),
+            self._exceptions(digest),
         )
         self.execute_ms = _ms(start, clock.monotonic_s())
         return result
+
+    def _start(self, plan: StoredPlan) -> None:
+        claim, document, now = self.lease.claim(), plan.document, self.platform.clock.now()
+        begun = BegunExecution(
+            plan_digest=document.digest,
+            batch_id=self.batch_id,
+            target_id=self.target_id,
+            source_id=claim.state.source_id,
+            intent=claim.state.intent,
+            plan_path=plan.path,
+            snapshot_before=document.snapshot_version,
+            operations=document.operations,
+            started_at=now,
+        )
+        self.lease.moved(self.platform.control.advance(claim, Move.START, now=now, begun=begun))
 
     def _context(self, claim: Claim) -> ApplyContext:
         assert self.plan is not None
@@ -201,19 +235,11 @@ class _Publishing:
     def _complete(self, manifest: Manifest, result: ExecutionResult) -> PublishReport:
         assert self.plan is not None
         digest = self.plan.document.digest
-        not_applied: set[str] = set()
-
-        def noted() -> Any:
-            found = self.platform.control.plan_exceptions(self.batch_id, self.target_id, digest)
-            for exception in found:
-                not_applied.add(exception.operation_id)
-                yield exception
-
-        ledger = settled_ledger(self.plan.document.ledger, noted())
+        ledger = settled_ledger(self.plan.document.ledger, self._exceptions(digest))
         follow_up, head = self.follow_up, None
         changes: dict[str, Any] = {}
         if follow_up is None or follow_up.moves_snapshot:
-            head = self._next_snapshot(manifest, not_applied)
+            head = self._next_snapshot(manifest, digest)
             changes["state_snapshot_path"] = head.path
         if follow_up is None or follow_up.keeps_ledger:
             changes["metrics"] = metrics_of(ledger, self._execution_ms())
@@ -233,11 +259,15 @@ class _Publishing:
         earlier = self.lease.claim().state.metrics.execution_time_ms if self.follow_up else 0
         return self.execute_ms + earlier
 
-    def _next_snapshot(self, manifest: Manifest, not_applied: set[str]) -> SnapshotHead:
+    def _exceptions(self, digest: str) -> Iterator[OperationException]:
+        return self.platform.control.plan_exceptions(self.batch_id, self.target_id, digest)
+
+    def _next_snapshot(self, manifest: Manifest, digest: str) -> SnapshotHead:
         assert self.plan is not None
         view = KnownRows.open(self.platform, manifest.source_id, self.target_id).view
         chunks = plan_chunks(self.platform.objects, self.plan, columns=COLUMNS)
-        applied = applied_rows(chunks, not_applied)
+        excluded = not_applied(e.operation_id for e in self._exceptions(digest))
+        applied = applied_rows(chunks, excluded)
         return next_snapshot(self.platform, view, manifest, self.target_id, applied)
 
     def _execution(self, result: ExecutionResult, head: SnapshotHead | None) -> PlanExecution:
@@ -297,28 +327,27 @@ class _Publishing:
                 attempt=decided.attempt,
             )
         )
-        if decided.move is Move.FAIL:
-            self._dead_letter(code, error, claim.state)
         return self._report(self._state(), (), None)
 
-    def _dead_letter(self, code: str, error: Exception, state: PublishState) -> None:
-        self.platform.control.record_dead_letter(
-            subject=self.batch_id,
-            where=self.step,
-            source_id=state.source_id,
-            code=code,
-            message=str(error),
-            now=self.platform.clock.now(),
-            details={"target_id": self.target_id, "intent": str(state.intent)},
-            batch_id=self.batch_id,
-            target_id=self.target_id,
-            data_path=state.s3_path,
-        )
-
     def _withdraw(self, void: FollowUpVoid) -> PublishReport:
-        """Leave the batch as it stood."""
+        """Leave the batch as it stood, and keep why among its attempts."""
         void.settle(self.platform)
-        self._move(Move.WITHDRAW, **void.as_it_stood)
+        claim, now = self.lease.claim(), self.platform.clock.now()
+        attempt = PublishAttempt(
+            tier=Tier.FIRST,
+            worker_id=claim.worker_id,
+            enqueued_at=claim.state.enqueued_at,
+            started_at=self.started_at,
+            failed_at=now,
+            step=self.step,
+            code="withdrawn",
+            message=str(void),
+        )
+        self.lease.moved(
+            self.platform.control.advance(
+                claim, Move.WITHDRAW, now=now, changes=void.as_it_stood, attempt=attempt
+            )
+        )
         self.plan = None
         return self._report(self._state(), (), None)
 

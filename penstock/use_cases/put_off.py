@@ -11,17 +11,12 @@ from typing import Any
 from penstock.ports.attempts import PublishAttempt
 from penstock.ports.control import Claim
 from penstock.publish.breaker import BreakerStatus
-from penstock.publish.retry import (
-    Attempt,
-    Failure,
-    Permanent,
-    RetryAt,
-    Tier,
-    Transient,
-    decide,
-)
+from penstock.publish.retry import Attempt, Failure, Permanent, RetryAt, Tier, Transient, decide
 from penstock.publish.state import FailureDetails, Move, PublishState
 from penstock.use_cases.platform import Platform
+
+BREAKER_OPEN = "breaker_open"
+"""Code of an attempt that the target's circuit breaker cut short."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +54,62 @@ def decided_after(
     """Decide what follows, from the attempts since the batch was last enqueued.
 
     Tier 1 was used up within the run, so what is left are tier 2 and tier 3. Where the target's breaker is open, it is
-    not tried before that closes.
+    not tried before that closes. An attempt that the breaker cut short does not count: it is made again.
     """
     state, now = claim.state, platform.clock.now()
-    earlier = platform.control.list_attempts(state.batch_id, state.target_id)
-    earlier = [attempt for attempt in earlier if attempt.failed_at >= state.enqueued_at]
-    tier = next_tier(earlier)
+    earlier = since_enqueued(
+        platform.control.list_attempts(state.batch_id, state.target_id), state.enqueued_at
+    )
+    counted, tier = [a for a in earlier if a.code != BREAKER_OPEN], next_tier(earlier)
+    if trouble.code == BREAKER_OPEN:
+        again: RetryAt | None = RetryAt(at=now, tier=tier)
+    else:
+        again = _retry(platform, state, counted, tier, trouble, jitter)
+    retries = len(counted) + (again is not None and trouble.code != BREAKER_OPEN)
+    attempt = PublishAttempt(
+        tier=tier,
+        worker_id=claim.worker_id,
+        enqueued_at=state.enqueued_at,
+        started_at=started_at,
+        failed_at=now,
+        step=trouble.step,
+        code=trouble.code,
+        message=str(trouble.error)[:4000],
+        retry_at=max(again.at, _reopens_at(platform, state, now)) if again else None,
+        retry_tier=again.tier if again else None,
+    )
+    changes: dict[str, Any] = {"failure_details": _details(trouble, retries)}
+    if again is not None:
+        changes["retry_due_at"] = attempt.retry_at
+    return Decided(move=Move.POSTPONE if again else Move.FAIL, changes=changes, attempt=attempt)
+
+
+def since_enqueued(
+    attempts: Sequence[PublishAttempt], enqueued_at: datetime
+) -> list[PublishAttempt]:
+    """Return the attempts that count: those since a person last put the batch into the queue."""
+    mine = [attempt for attempt in attempts if attempt.enqueued_at == enqueued_at]
+    ended = [number for number, attempt in enumerate(mine) if attempt.retry_tier is None]
+    return mine[ended[-1] + 1 :] if ended else mine
+
+
+def next_tier(earlier: Sequence[PublishAttempt]) -> Tier:
+    """Return how the attempt that follows ``earlier`` comes about."""
+    if not earlier:
+        return Tier.FIRST
+    last = earlier[-1].retry_tier
+    return Tier.DELAYED if last is None else last
+
+
+def _retry(
+    platform: Platform,
+    state: PublishState,
+    earlier: Sequence[PublishAttempt],
+    tier: Tier,
+    trouble: Trouble,
+    jitter: float,
+) -> RetryAt | None:
+    now = platform.clock.now()
     history = [Attempt(tier=a.tier, failed_at=a.failed_at) for a in earlier]
     decision = decide(
         platform.retry_policy.model_copy(update={"immediate_tries": 0}),
@@ -74,31 +119,7 @@ def decided_after(
         jitter=jitter,
         next_window=platform.next_window(state.target_id, now),
     )
-    again = decision if isinstance(decision, RetryAt) else None
-    due_at = max(again.at, _reopens_at(platform, state, now)) if again else None
-    attempt = PublishAttempt(
-        tier=tier,
-        worker_id=claim.worker_id,
-        started_at=started_at,
-        failed_at=now,
-        step=trouble.step,
-        code=trouble.code,
-        message=str(trouble.error)[:4000],
-        retry_at=due_at,
-        retry_tier=again.tier if again else None,
-    )
-    changes: dict[str, Any] = {"failure_details": _details(trouble, len(earlier))}
-    if again is not None:
-        changes["retry_due_at"] = due_at
-        changes["failure_details"] = _details(trouble, len(earlier) + 1)
-    return Decided(move=Move.POSTPONE if again else Move.FAIL, changes=changes, attempt=attempt)
-
-
-def next_tier(earlier: Sequence[PublishAttempt]) -> Tier:
-    """Return how the attempt that follows ``earlier`` comes about."""
-    if not earlier:
-        return Tier.FIRST
-    return earlier[-1].retry_tier or Tier.DELAYED
+    return decision if isinstance(decision, RetryAt) else None
 
 
 def _reopens_at(platform: Platform, state: PublishState, now: datetime) -> datetime:

@@ -21,7 +21,7 @@ class SqlAttempts(Database):
     """:class:`penstock.ports.attempts.Attempts` in SQL."""
 
     def list_attempts(self, batch: BatchId, target: TargetId) -> list[PublishAttempt]:
-        """Return all attempts that failed, oldest first; requeueing a batch keeps them."""
+        """Return all attempts that failed, oldest first; those before the batch was last requeued are among them."""
         table = publish_attempt.c
         query = select(*_COLUMNS).where(table.batch_id == batch, table.target_id == target)
         with self._reading() as connection:

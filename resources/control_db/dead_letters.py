@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, func, literal, o
 
 from penstock.errors import IllegalMove, NotFound
 from penstock.identity.ids import SourceId
+from penstock.ports.attempts import PublishAttempt
 from penstock.ports.control import OperationException
 from penstock.ports.dead_letters import DeadLetter, LetterFilter, LetterGroup, LetterHistory
 from penstock.publish.dead_letters import (
@@ -57,20 +58,17 @@ class SqlDeadLetters(Database):
 
         ``details`` must be JSON.
         """
-        letter = DeadLetter(
-            dead_letter_id=_id_of(subject, code if target_id is None else f"{code}@{target_id}"),
-            subject=storable_text(subject) or "",
-            where=storable_text(where) or "",
-            source_id=storable_text(source_id),
+        letter = _batch_letter(
+            subject=subject,
+            where=where,
+            source_id=source_id,
             code=code,
-            message=storable_text(message) or "",
-            details=storable_json(dict(details or {})),
-            recorded_at=now,
-            fingerprint=fingerprint(code=code, message=message, type_name=None, target=target_id),
+            message=message,
+            now=now,
+            details=details,
             batch_id=batch_id,
             target_id=target_id,
-            data_path=storable_text(data_path),
-            updated_at=now,
+            data_path=data_path,
         )
         with self._writing() as connection:
             _record(connection, [letter], now)
@@ -199,6 +197,25 @@ def move(
     connection.execute(update(dead_letter).where(movable).values(**changed))
 
 
+def record_batch_letter(
+    connection: Connection, state: PublishState, attempt: PublishAttempt
+) -> None:
+    """Make a dead letter of a batch, in the transaction that gives it up."""
+    letter = _batch_letter(
+        subject=state.batch_id,
+        where=attempt.step,
+        source_id=state.source_id,
+        code=attempt.code,
+        message=attempt.message,
+        now=attempt.failed_at,
+        details={"target_id": state.target_id, "intent": str(state.intent)},
+        batch_id=state.batch_id,
+        target_id=state.target_id,
+        data_path=state.s3_path,
+    )
+    _record(connection, [letter], attempt.failed_at)
+
+
 def record_operation_letters(
     connection: Connection,
     state: PublishState,
@@ -246,6 +263,36 @@ def resolve_corrected(connection: Connection, state: PublishState, now: datetime
         mine, or_(table.status == str(LetterStatus.REQUEUED), table.operation_id.is_(None))
     )
     move(connection, requeued, LetterEvent.RESOLVED, now, batch_id=state.batch_id)
+
+
+def _batch_letter(
+    *,
+    subject: str,
+    where: str,
+    source_id: str | None,
+    code: str,
+    message: str,
+    now: datetime,
+    details: Mapping[str, Any] | None,
+    batch_id: str | None,
+    target_id: str | None,
+    data_path: str | None,
+) -> DeadLetter:
+    return DeadLetter(
+        dead_letter_id=_id_of(subject, code if target_id is None else f"{code}@{target_id}"),
+        subject=storable_text(subject) or "",
+        where=storable_text(where) or "",
+        source_id=storable_text(source_id),
+        code=code,
+        message=storable_text(message) or "",
+        details=storable_json(dict(details or {})),
+        recorded_at=now,
+        fingerprint=fingerprint(code=code, message=message, type_name=None, target=target_id),
+        batch_id=batch_id,
+        target_id=target_id,
+        data_path=storable_text(data_path),
+        updated_at=now,
+    )
 
 
 def _letter(

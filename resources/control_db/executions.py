@@ -11,8 +11,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, func, select, update
 
 from penstock.errors import NotFound, PenstockError
-from penstock.identity.ids import BatchId, TargetId
+from penstock.identity.ids import BatchId, SourceId, TargetId
 from penstock.ports.control import (
+    BegunExecution,
     ChunkRecord,
     Claim,
     OperationException,
@@ -31,6 +32,7 @@ _PAGE = 5000
 """Exceptions stored at once, so that a million of them cost no more memory than these."""
 _EXCEPTION = [operation_exception.c[field.name] for field in fields(OperationException)]
 _EXECUTION = [plan_execution.c[field.name] for field in fields(PlanExecution)]
+_BEGUN = [plan_execution.c[field.name] for field in fields(BegunExecution)]
 
 
 class SqlExecutions(Database):
@@ -123,13 +125,29 @@ class SqlExecutions(Database):
             after = page[-1].operation_id
 
     def list_executions(self, batch: BatchId, target: TargetId) -> list[PlanExecution]:
-        """Return the plans of a batch that were executed to their end, oldest first."""
+        """Return the plans of a batch that were executed to their end, or given up half-way, oldest first."""
         table = plan_execution.c
-        query = select(*_EXECUTION).where(table.batch_id == batch, table.target_id == target)
+        mine = and_(
+            table.batch_id == batch, table.target_id == target, table.finished_at.is_not(None)
+        )
+        query = select(*_EXECUTION).where(mine)
         with self._reading() as connection:
             rows = connection.execute(query.order_by(table.snapshot_after, table.finished_at))
             return [
                 PlanExecution(**{**row, "intent": Intent(row["intent"])}) for row in rows.mappings()
+            ]
+
+    def begun_executions(self, source: SourceId, target: TargetId) -> list[BegunExecution]:
+        """Return the plans of a lane whose execution was begun and has not ended, oldest first."""
+        table = plan_execution.c
+        mine = and_(
+            table.source_id == source, table.target_id == target, table.finished_at.is_(None)
+        )
+        query = select(*_BEGUN).where(mine).order_by(table.started_at, table.plan_digest)
+        with self._reading() as connection:
+            return [
+                BegunExecution(**{**row, "intent": Intent(row["intent"])})
+                for row in connection.execute(query).mappings()
             ]
 
 
@@ -170,8 +188,15 @@ def exception_counts(connection: Connection, state: PublishState) -> dict[str, i
     return counts
 
 
+def begin_execution(connection: Connection, begun: BegunExecution) -> None:
+    """Record that a plan is about to be executed; again is no error."""
+    nothing_yet = {"applied": 0, "already_applied": 0, "exceptions": 0}
+    row = {**asdict(begun), "intent": str(begun.intent), **nothing_yet}
+    insert_new(connection, plan_execution, [row])
+
+
 def record_execution(connection: Connection, execution: PlanExecution) -> None:
-    """Record that a plan was executed to its end."""
+    """Record that the execution of a plan has ended."""
     row = {**asdict(execution), "intent": str(execution.intent)}
     upsert(connection, plan_execution, [row])
 

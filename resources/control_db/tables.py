@@ -277,13 +277,13 @@ plan_execution = Table(
     Column("intent", String(16), nullable=False),
     Column("plan_path", Text, nullable=False),
     Column("snapshot_before", BigInteger, nullable=False),
-    Column("snapshot_after", BigInteger, nullable=False),
+    Column("snapshot_after", BigInteger),
     Column("operations", BigInteger, nullable=False),
     Column("applied", BigInteger, nullable=False),
     Column("already_applied", BigInteger, nullable=False),
     Column("exceptions", BigInteger, nullable=False),
     Column("started_at", UtcTimestamp, nullable=False),
-    Column("finished_at", UtcTimestamp, nullable=False),
+    Column("finished_at", UtcTimestamp),  # null while it is under way, or was left half executed
     _of_publish_state(),
     Index("ix_plan_execution_lane", "source_id", "target_id", "finished_at"),
 )
@@ -296,6 +296,7 @@ publish_attempt = Table(
     Column("attempt", Integer, primary_key=True),  # 1 is the first
     Column("tier", Integer, nullable=False),
     Column("worker_id", String(255), nullable=False),
+    Column("enqueued_at", UtcTimestamp, nullable=False),  # a requeue starts the history anew
     Column("started_at", UtcTimestamp, nullable=False),
     Column("failed_at", UtcTimestamp, nullable=False),
     Column("step", String(32), nullable=False),

@@ -18,7 +18,7 @@ from typing import Any
 from sqlalchemy import exc
 
 from penstock.errors import PenstockError
-from penstock.ports.target import Rejected, Unavailable
+from penstock.ports.target import Rejected, TargetDown, Unavailable
 
 _MESSAGE_CHARACTERS = 500
 _REFUSED = ("22", "23", "44", "54")
@@ -61,3 +61,9 @@ def outcome_of(error: Exception, *, mend: str) -> Rejected | Unavailable:
     ):
         return Unavailable(message=message)
     raise error
+
+
+def down(error: Exception, *, mend: str) -> Exception:
+    """Return what a call that has no outcome raises for a database's error: ``TargetDown`` where it may pass."""
+    outcome = outcome_of(error, mend=mend)
+    return TargetDown(outcome) if isinstance(outcome, Unavailable) else error

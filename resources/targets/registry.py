@@ -17,9 +17,17 @@ from penstock.batch.rows import Kind
 from penstock.errors import LeaseLost
 from penstock.identity.ids import SourceId, TargetId, target_id
 from penstock.plan.operations import DIGEST
-from penstock.ports.target import Applied, ApplyContext, ApplyOutcome, OperationFailure, Unavailable
+from penstock.ports.target import (
+    Applied,
+    ApplyContext,
+    ApplyOutcome,
+    OperationFailure,
+    TargetDown,
+    Unavailable,
+)
+from resources.control_db.engine import DatabaseUnreachable
 from resources.control_db.schema import upgrade
-from resources.targets.outcomes import outcome_of
+from resources.targets.outcomes import down, outcome_of
 from resources.targets.preconditions import Moved, conflict, unstorable
 from resources.targets.registry_log import Projection
 
@@ -55,8 +63,13 @@ class RegistryTarget:
         return self._engine
 
     def prepare(self) -> None:
-        """Bring the tables up to date."""
-        upgrade(self._engine)
+        """Bring the tables up to date; raises :class:`~penstock.ports.target.TargetDown`."""
+        try:
+            upgrade(self._engine)
+        except DatabaseUnreachable as error:
+            raise TargetDown(Unavailable(message=str(error))) from error
+        except exc.SQLAlchemyError as error:
+            raise down(error, mend=_MEND) from error
 
     def apply(self, operations: pa.Table, context: ApplyContext) -> ApplyOutcome:
         """Apply one chunk in one transaction."""
@@ -91,7 +104,21 @@ class RegistryTarget:
         )
 
     def read_back(self, source: SourceId, kind: Kind, keys: pa.Table) -> pa.Table:
-        """Return digest and attributes of some entities or relationships, null where absent."""
+        """Return digest and attributes of some entities or relationships, null where absent.
+
+        Raises :class:`~penstock.ports.target.TargetDown` if the database does not answer.
+        """
+        try:
+            held = self._held(source, kind, keys)
+        except (exc.SQLAlchemyError, psycopg.Error) as error:
+            raise down(error, mend=_MEND) from error
+        digests = pa.array([digest for digest, _ in held], DIGEST)
+        attributes = pa.array([text for _, text in held], pa.string())
+        return keys.append_column("digest", digests).append_column("attributes", attributes)
+
+    def _held(
+        self, source: SourceId, kind: Kind, keys: pa.Table
+    ) -> list[tuple[bytes | None, str | None]]:
         projection = self._projection(kind, source)
         held: list[tuple[bytes | None, str | None]] = []
         # On SQLite this begins without the write lock; the names of what is wanted go into a temporary table.
@@ -99,9 +126,7 @@ class RegistryTarget:
             for start in range(0, len(keys), _KEYS_AT_ONCE):
                 projection.want(connection, _as_operations(keys.slice(start, _KEYS_AT_ONCE), kind))
                 held += projection.held(connection)
-        digests = pa.array([digest for digest, _ in held], DIGEST)
-        attributes = pa.array([text for _, text in held], pa.string())
-        return keys.append_column("digest", digests).append_column("attributes", attributes)
+        return held
 
     def _projection(self, kind: Kind, source: SourceId) -> Projection:
         return Projection(kind=kind, source=source, postgres=self._postgres)

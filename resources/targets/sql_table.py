@@ -35,7 +35,6 @@ from sqlalchemy import (
 
 from penstock.batch.rows import Kind
 from penstock.errors import LeaseLost, PenstockError
-from penstock.execute.chunks import TargetDown
 from penstock.identity.ids import SourceId, TargetId, target_id
 from penstock.plan.operations import DIGEST
 from penstock.ports.target import (
@@ -44,11 +43,12 @@ from penstock.ports.target import (
     ApplyOutcome,
     OperationFailure,
     Rejected,
+    TargetDown,
     Unavailable,
 )
 from resources.control_db.tables import UtcTimestamp
 from resources.targets.column_values import Refused
-from resources.targets.outcomes import TargetTablesWrong, outcome_of
+from resources.targets.outcomes import TargetTablesWrong, down, outcome_of
 from resources.targets.preconditions import Moved, unstorable
 from resources.targets.table_mapping import MappedTable, TableMapping, generic_table, mapped_tables
 from resources.targets.table_rows import Changes, Held, TypeRows
@@ -151,7 +151,7 @@ class SqlTableTarget:
         """Create tables that are missing; those that are there are never changed.
 
         Raises :class:`~resources.targets.outcomes.TargetTablesWrong` for a table that lacks a column or may not be
-        created, and :class:`~penstock.execute.chunks.TargetDown` if the database does not answer.
+        created, and :class:`~penstock.ports.target.TargetDown` if the database does not answer.
         """
         try:
             self._create_tables()
@@ -187,8 +187,21 @@ class SqlTableTarget:
             return outcome_of(error, mend=_MEND)
 
     def read_back(self, source: SourceId, kind: Kind, keys: pa.Table) -> pa.Table:
-        """Return digests, and attributes where a column keeps their text, of some rows; null where absent."""
-        rows = keys.to_pylist()
+        """Return digests, and attributes where a column keeps their text, of some rows; null where absent.
+
+        Raises :class:`~penstock.ports.target.TargetDown` if the database does not answer.
+        """
+        try:
+            found = self._held(source, kind, keys.to_pylist())
+        except exc.SQLAlchemyError as error:
+            raise down(error, mend=_MEND) from error
+        digests = pa.array([row and row.digest for row in found], DIGEST)
+        attributes = pa.array([row and row.attributes for row in found], pa.string())
+        return keys.append_column("digest", digests).append_column("attributes", attributes)
+
+    def _held(
+        self, source: SourceId, kind: Kind, rows: Sequence[Mapping[str, Any]]
+    ) -> list[Held | None]:
         found: list[Held | None] = [None] * len(rows)
         with self._engine.begin() as connection:
             for type_name, numbers in _numbers_by_type(rows).items():
@@ -198,9 +211,7 @@ class SqlTableTarget:
                 held = of_type.held(connection, [rows[n] for n in numbers], with_attributes=True)
                 for n in numbers:
                     found[n] = held.get(of_type.key_of(rows[n]))
-        digests = pa.array([row and row.digest for row in found], DIGEST)
-        attributes = pa.array([row and row.attributes for row in found], pa.string())
-        return keys.append_column("digest", digests).append_column("attributes", attributes)
+        return found
 
     def _table(self, kind: Kind, type_name: str) -> MappedTable:
         return self._mapped.get((kind, type_name), self._generic[kind])

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from penstock.errors import PenstockError
 from penstock.publish.retry import (
+    LONGEST_ASKED_S,
     Attempt,
     GiveUp,
     Permanent,
@@ -160,6 +161,15 @@ def test_it_is_never_tried_before_retry_after(
     decision = decide(policy, history(*tiers), outcome, now=NOW, jitter=jitter, next_window=window)
     if isinstance(decision, RetryAt):
         assert decision.at >= NOW + timedelta(seconds=asked_s) - timedelta(microseconds=1)
+
+
+@pytest.mark.parametrize("asked_s", [1e300, float("inf"), 10**15, -5.0, float("nan")])
+def test_a_target_is_not_believed_everything(asked_s: float) -> None:
+    """What a target asks for is bounded, so that no nonsense in a header stops a worker or a batch for ever."""
+    outcome = Transient(message="slow down", retry_after_s=asked_s)
+    decision = decide(RetryPolicy(), history(), outcome, now=NOW, jitter=0)
+    assert isinstance(decision, RetryAt)
+    assert NOW < decision.at <= NOW + timedelta(seconds=LONGEST_ASKED_S)
 
 
 @given(policies(), st.floats(0, 1, exclude_max=True))
