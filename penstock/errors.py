@@ -13,6 +13,10 @@
     ├── UndeclaredSource         a batch for a source that nobody declared
     ├── NotFound                 an id that names nothing
     ├── IllegalMove              a publish state cannot move there
+    ├── LaneBusy                 a lane has a batch in hand, and what is asked has to wait for it
+    ├── NothingToDo              what is asked for would change nothing
+    ├── ChangedMeanwhile         what an act is about is not as its actor saw it
+    ├── Unsigned                 an act by no one, or without the reason that it needs
     ├── LeaseLost                another worker holds this lane now
     ├── IndexCorrupt             an index sidecar that breaks its own rules
     ├── PlanChanged              a stored plan is not the one that was approved
@@ -95,6 +99,30 @@ class IllegalMove(PenstockError):
     """A publish state was asked to move to a status that its present one does not lead to."""
 
     code = "illegal_move"
+
+
+class LaneBusy(PenstockError):
+    """A lane has a batch in hand, and what is asked for has to wait until that has ended."""
+
+    code = "lane_busy"
+
+
+class NothingToDo(PenstockError):
+    """What is asked for would change nothing."""
+
+    code = "nothing_to_do"
+
+
+class ChangedMeanwhile(PenstockError):
+    """What an operator acts on was changed by another since it was looked at; nothing was done."""
+
+    code = "changed_meanwhile"
+
+
+class Unsigned(PenstockError):
+    """An act has no actor, or lacks the reason that it needs; nothing was done."""
+
+    code = "unsigned"
 
 
 class LeaseLost(PenstockError):

@@ -24,7 +24,7 @@ from penstock.batch.rows import Kind
 from penstock.batch.scope import Scope
 from penstock.errors import BadManifest, InvalidIdentifier
 from penstock.identity import ids
-from penstock.identity.ids import BatchId, SourceId, TenantId
+from penstock.identity.ids import BatchId, SourceId, TargetId, TenantId
 
 MANIFEST_NAME = "_manifest.json"
 SCHEMA_VERSION = 1
@@ -88,6 +88,19 @@ class RelationshipType(BaseModel):
     """Ends may lie outside this source, so they are not checked to exist."""
 
 
+class Correction(BaseModel):
+    """What a corrective batch is for: it goes to one target, on somebody's word."""
+
+    model_config = _FROZEN
+    kind: Literal["rollback", "fix"]
+    """``rollback``: takes back what a batch did. ``fix``: brings what a batch could not, mended or as it was."""
+    batch_id: Annotated[str, Field(max_length=127)]
+    """The batch that it corrects."""
+    target_id: Annotated[TargetId, AfterValidator(ids.target_id)]
+    requested_by: Annotated[str, Field(min_length=1, max_length=255)]
+    reason: Annotated[str, Field(max_length=2000)] = ""
+
+
 class Files(BaseModel):
     """All that a batch holds of one kind."""
 
@@ -122,6 +135,8 @@ class Manifest(BaseModel):
     relationships: Files = Files()
     scopes: tuple[Scope, ...] = ()
     relationship_types: tuple[RelationshipType, ...] = ()
+    corrects: Correction | None = None
+    """Set on what was landed to correct another batch at one target; None on what a source says."""
 
     @model_validator(mode="after")
     def _counts_agree(self) -> Manifest:

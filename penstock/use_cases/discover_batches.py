@@ -24,7 +24,7 @@ from penstock.errors import (
     UndeclaredSource,
 )
 from penstock.identity import ids
-from penstock.identity.ids import BatchId
+from penstock.identity.ids import BatchId, TargetId
 from penstock.ports.control import BatchRecord, DeadLetter
 from penstock.publish.state import PublishState
 from penstock.use_cases.platform import Platform
@@ -198,7 +198,7 @@ class _Look:
                 processing_timestamp=manifest.processing_timestamp,
                 enqueued_at=now,
             )
-            for target in spec.targets
+            for target in targets_of(manifest, spec)
         ]
         record = BatchRecord(manifest=manifest, s3_path=path, admitted_at=now)
         if self.platform.control.admit(record, states):
@@ -217,6 +217,11 @@ class _Look:
                 now=self.platform.clock.now(),
             )
         )
+
+
+def targets_of(manifest: Manifest, spec: SourceSpec) -> tuple[TargetId, ...]:
+    """Return where a batch goes: to the source's targets, or, of a correction, to the one that it corrects."""
+    return spec.targets if manifest.corrects is None else (manifest.corrects.target_id,)
 
 
 def _check_tenant(manifest: Manifest, spec: SourceSpec, key: str) -> None:
