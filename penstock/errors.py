@@ -17,6 +17,9 @@
     ├── NothingToDo              what is asked for would change nothing
     ├── ChangedMeanwhile         what an act is about is not as its actor saw it
     ├── Unsigned                 an act by no one, or without the reason that it needs
+    ├── NothingToDo              what is asked for would change nothing
+    ├── ChangedMeanwhile         what an act is about is not as its actor saw it
+    ├── Unsigned                 an act by no one, or without the reason that it needs
     ├── LeaseLost                another worker holds this lane now
     ├── IndexCorrupt             an index sidecar that breaks its own rules
     ├── PlanChanged              a stored plan is not the one that was approved
@@ -105,6 +108,24 @@ class LaneBusy(PenstockError):
     """A lane has a batch in hand, and what is asked for has to wait until that has ended."""
 
     code = "lane_busy"
+
+
+class NothingToDo(PenstockError):
+    """What is asked for would change nothing."""
+
+    code = "nothing_to_do"
+
+
+class ChangedMeanwhile(PenstockError):
+    """What an operator acts on was changed by another since it was looked at; nothing was done."""
+
+    code = "changed_meanwhile"
+
+
+class Unsigned(PenstockError):
+    """An act has no actor, or lacks the reason that it needs; nothing was done."""
+
+    code = "unsigned"
 
 
 class NothingToDo(PenstockError):

@@ -18,7 +18,7 @@ from penstock.identity.ids import BatchId, SourceId, TargetId
 from penstock.plan.ledger import LedgerRow
 from penstock.ports.approvals import Approvals
 from penstock.ports.attempts import Attempts, PublishAttempt
-from penstock.ports.audit_log import AuditLog
+from penstock.ports.audit_log import AuditEntry, AuditLog
 from penstock.ports.breakers import Breakers
 from penstock.ports.dead_letters import DeadLetter, DeadLetters
 from penstock.ports.pauses import Pauses
@@ -205,16 +205,34 @@ class PublishQueue(Protocol):
         """Return every waiting batch in the order it would be claimed, with the arithmetic of its place."""
         ...
 
-    def boost(self, batch: BatchId, target: TargetId, boost: float) -> PublishState:
-        """Set an operator's boost on a waiting batch."""
+    def boost(
+        self,
+        batch: BatchId,
+        target: TargetId,
+        boost: float,
+        *,
+        expected: float | None = None,
+        act: AuditEntry | None = None,
+    ) -> PublishState:
+        """Set an operator's boost on a waiting batch, and record ``act`` in the same transaction.
+
+        Raises ``IllegalMove`` for any other batch, ``ChangedMeanwhile`` where the boost is not ``expected`` any more.
+        """
         ...
 
     def cancel(
-        self, batch: BatchId, target: TargetId, *, now: datetime, message: str
+        self,
+        batch: BatchId,
+        target: TargetId,
+        *,
+        now: datetime,
+        message: str,
+        act: AuditEntry | None = None,
     ) -> PublishState:
         """Take a waiting batch out of the queue: it is FAILED as ``cancelled``, a follow-up is withdrawn.
 
-        Raises ``IllegalMove`` for what is in hand or settled.
+        ``act`` is recorded in the same transaction. Raises ``IllegalMove`` for what is in hand or settled, and for a
+        follow-up that is half executed.
         """
         ...
 
@@ -256,9 +274,18 @@ class PublishStates(Protocol):
         ...
 
     def requeue(
-        self, batch: BatchId, target: TargetId, *, now: datetime, intent: Intent
+        self,
+        batch: BatchId,
+        target: TargetId,
+        *,
+        now: datetime,
+        intent: Intent,
+        act: AuditEntry | None = None,
     ) -> PublishState:
-        """Put a batch back in the queue on an operator's word (COMPLETE or FAILED to PENDING)."""
+        """Put a batch back in the queue on an operator's word (COMPLETE or FAILED to PENDING).
+
+        ``act`` is recorded in the same transaction.
+        """
         ...
 
     def complete(

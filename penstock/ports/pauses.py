@@ -7,6 +7,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from penstock.ports.audit_log import AuditEntry
+
 
 class PauseScope(StrEnum):
     """What a pause stops."""
@@ -27,13 +29,13 @@ class Pause:
 
 
 class Pauses(Protocol):
-    """What is paused."""
+    """What is paused. ``act`` is recorded in the same transaction, if there was anything to do."""
 
-    def pause(self, pause: Pause) -> bool:
+    def pause(self, pause: Pause, *, act: AuditEntry | None = None) -> bool:
         """Pause a source or target; False if it is paused already (the first pause stands)."""
         ...
 
-    def resume(self, scope: PauseScope, scope_id: str) -> bool:
+    def resume(self, scope: PauseScope, scope_id: str, *, act: AuditEntry | None = None) -> bool:
         """Resume a source or target; False if it is not paused."""
         ...
 

@@ -20,9 +20,10 @@ from sqlalchemy import (
     update,
 )
 
-from penstock.errors import IllegalMove, PenstockError
+from penstock.errors import ChangedMeanwhile, IllegalMove, PenstockError
 from penstock.identity import ids
 from penstock.identity.ids import BatchId, TargetId
+from penstock.ports.audit_log import AuditEntry
 from penstock.ports.control import Claim
 from penstock.publish.queue import (
     CANCELLED,
@@ -45,6 +46,7 @@ from penstock.publish.state import (
     moved,
 )
 from resources.control_db.approvals import void_approvals
+from resources.control_db.audit_log import add_act
 from resources.control_db.engine import Database
 from resources.control_db.lane_heads import LaneHead, LaneId, is_open, lane_heads, source_specs
 from resources.control_db.lanes import read_lanes
@@ -109,7 +111,15 @@ class SqlQueue(Database):
             lanes = read_lanes(connection, now, policy)
         return order_queue(lanes, policy, now)
 
-    def boost(self, batch: BatchId, target: TargetId, boost: float) -> PublishState:
+    def boost(
+        self,
+        batch: BatchId,
+        target: TargetId,
+        boost: float,
+        *,
+        expected: float | None = None,
+        act: AuditEntry | None = None,
+    ) -> PublishState:
         """Set an operator's boost on a waiting batch; raises ``IllegalMove`` for any other."""
         if not isfinite(boost):
             raise PenstockError(f"a boost of {boost} cannot be compared: give a finite number")
@@ -120,37 +130,67 @@ class SqlQueue(Database):
                     f"batch {batch!r} is {state.status} for target {target!r}: only one that waits "
                     f"({', '.join(sorted(WAITING))}) can be boosted"
                 )
+            if expected is not None and state.priority_boost != expected:
+                raise ChangedMeanwhile(
+                    f"batch {batch!r} has a boost of {state.priority_boost:g} for target {target!r} since a moment "
+                    "ago: look at `penstock queue --explain`, and say again what it should have"
+                )
             after = state.model_copy(update={"priority_boost": boost})
             write_state(connection, state, after)
+            if act is not None:
+                add_act(connection, act)
         return after
 
     def cancel(
-        self, batch: BatchId, target: TargetId, *, now: datetime, message: str
+        self,
+        batch: BatchId,
+        target: TargetId,
+        *,
+        now: datetime,
+        message: str,
+        act: AuditEntry | None = None,
     ) -> PublishState:
         """Take a waiting batch out of the queue; raises ``IllegalMove`` for one that is in hand or settled."""
         source = ids.split_batch_id(batch)[0]
         with self._writing() as connection:
             # The lane before the state, like everybody who takes both.
-            of_lane = select(lane.c.batch_id).where(lane_is(source, target)).with_for_update()
-            connection.execute(of_lane).all()
+            of_lane = select(lane.c.started_batch_id).where(lane_is(source, target))
+            started = connection.execute(of_lane.with_for_update()).scalar()
             before = read_state(connection, batch, target, lock=True)
-            if before.status not in WAITING:
-                raise IllegalMove(
-                    f"batch {batch!r} is {before.status} for target {target!r}: only one that waits "
-                    f"({', '.join(sorted(WAITING))}) can be cancelled. To stop one that is in hand from being "
-                    "followed by others, pause its source"
-                )
+            after = _cancelled(before, now, message, half_executed=started == batch)
             if before.intent in FOLLOW_UPS:
-                after = moved(before, Move.WITHDRAW, now=now)
                 void_approvals(connection, before, now, why=message)
-            else:
-                failure = FailureDetails(
-                    error_code=CANCELLED, error_message=message, failed_operation="cancel"
-                )
-                after = moved(before, Move.FAIL, now=now, changes={"failure_details": failure})
             write_state(connection, before, after)
             end_start(connection, after)
+            if act is not None:
+                add_act(connection, act)
         return after
+
+
+def _cancelled(
+    before: PublishState, now: datetime, message: str, *, half_executed: bool
+) -> PublishState:
+    of = f"batch {before.batch_id!r} is {before.status} for target {before.target_id!r}"
+    if before.status not in WAITING:
+        what_now = (
+            "a worker has it, and will end it. To keep others from following it, pause its source"
+            if before.status in IN_HAND
+            else "it is not in the queue"
+        )
+        raise IllegalMove(
+            f"{of}: only one that waits ({', '.join(sorted(WAITING))}) can be cancelled; {what_now}"
+        )
+    if before.intent not in FOLLOW_UPS:
+        failure = FailureDetails(
+            error_code=CANCELLED, error_message=message, failed_operation="cancel"
+        )
+        return moved(before, Move.FAIL, now=now, changes={"failure_details": failure})
+    if half_executed:
+        raise IllegalMove(
+            f"{of}, and its {before.intent} is half executed: it has to be ended, or nobody would know what of it "
+            "has taken effect"
+        )
+    return moved(before, Move.WITHDRAW, now=now)
 
 
 def _lane_of(batch: BatchId, target: TargetId) -> LaneId:

@@ -15,6 +15,7 @@ from penstock.errors import LeaseLost, PenstockError
 from penstock.identity.ids import BatchId, SourceId, TargetId
 from penstock.plan.ledger import LedgerRow
 from penstock.ports.attempts import PublishAttempt
+from penstock.ports.audit_log import AuditEntry
 from penstock.ports.control import (
     BegunExecution,
     Claim,
@@ -35,6 +36,7 @@ from penstock.publish.state import (
 )
 from resources.control_db.approvals import use_approvals
 from resources.control_db.attempts import record_attempt
+from resources.control_db.audit_log import add_act
 from resources.control_db.dead_letters import (
     record_batch_letter,
     resolve_corrected,
@@ -120,13 +122,21 @@ class SqlStates(Database):
         return replace(claim, state=state)
 
     def requeue(
-        self, batch: BatchId, target: TargetId, *, now: datetime, intent: Intent
+        self,
+        batch: BatchId,
+        target: TargetId,
+        *,
+        now: datetime,
+        intent: Intent,
+        act: AuditEntry | None = None,
     ) -> PublishState:
         """Put a batch back in the queue on an operator's word (COMPLETE or FAILED to PENDING)."""
         with self._writing() as connection:
             before = read_state(connection, batch, target, lock=True)
             after = requeued(before, now=now, intent=intent)
             write_state(connection, before, after)
+            if act is not None:
+                add_act(connection, act)
         return after
 
     def complete(

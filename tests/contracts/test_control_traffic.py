@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
 from penstock.batch.source import SourceSpec
-from penstock.errors import IllegalMove
+from penstock.errors import ChangedMeanwhile, IllegalMove, PenstockError
 from penstock.identity.ids import SourceId, TargetId, TenantId
+from penstock.ports.approvals import Approval, ApprovalStatus, Decision
+from penstock.ports.audit_log import AuditEntry
+from penstock.ports.control import OperationException
 from penstock.ports.pauses import Pause, PauseScope
 from penstock.publish.breaker import BreakerPolicy
 from penstock.publish.queue import QueuePolicy
-from penstock.publish.state import Intent, Move, PublishStatus
+from penstock.publish.state import Intent, Move, PublishState, PublishStatus
 from resources.control_db.store import SqlControlStore
+from resources.control_db.tables import NaiveTimestamp
 from tests.contracts.control_values import (
+    DIGEST,
     NOW,
     POLICY,
     REGISTRY,
@@ -22,6 +30,7 @@ from tests.contracts.control_values import (
     at,
     claim,
     finish,
+    head_after,
     must_claim,
     start,
 )
@@ -101,6 +110,7 @@ def test_an_open_breaker_shuts_its_target_and_lets_one_probe_through(
     [
         QueuePolicy(most_lanes_per_target=2),
         QueuePolicy(most_lanes_per_tenant=2),
+        QueuePolicy(most_lanes_per_target=2, most_lanes_per_source=1),
     ],
 )
 def test_no_more_lanes_than_allowed_are_in_hand(
@@ -192,3 +202,185 @@ def test_a_cancelled_follow_up_leaves_the_batch_complete(control_store: SqlContr
     after = control_store.cancel(batch, TargetId("registry"), now=NOW, message="x")
     assert after.status is PublishStatus.COMPLETE
     assert after.plan_digest == before.plan_digest
+
+
+def test_a_limit_is_for_each_source_by_itself(control_store: SqlControlStore) -> None:
+    """A source with many targets has so many lanes in hand at once, and the others theirs."""
+    for source in ("a", "b"):
+        admit(control_store, source, 1, targets=("t1", "t2", "t3"))
+    policy = QueuePolicy(most_lanes_per_source=2)
+    taken = [control_store.claim(f"w{n}", now=NOW, lease_s=60, policy=policy) for n in range(6)]
+    sources = [claimed.state.source_id for claimed in taken if claimed]
+    assert sorted(sources) == ["a", "a", "b", "b"]
+
+
+def test_workers_that_a_limit_turns_away_take_what_is_free(
+    control_store: SqlControlStore,
+) -> None:
+    """A target that is full keeps nobody from the others, whatever the score of what waits for it."""
+    for n in range(3):
+        admit(control_store, f"s{n}", 1, targets=("slow",), priority_boost=100)
+    admit(control_store, "other", 1)
+    policy = QueuePolicy(most_lanes_per_target=1)
+    taken = [control_store.claim(f"w{n}", now=NOW, lease_s=60, policy=policy) for n in range(3)]
+    assert [claimed and claimed.state.target_id for claimed in taken] == ["slow", REGISTRY, None]
+    assert taken[0]
+    finish(control_store, taken[0])
+    assert must_claim(control_store, "w3").state.target_id == "slow"
+
+
+def test_a_dead_worker_s_lane_counts_no_more(control_store: SqlControlStore) -> None:
+    """Once its lease has run out, what it had is claimed under the same limit."""
+    for source in ("a", "b"):
+        admit(control_store, source, 1)
+    policy = QueuePolicy(most_lanes_per_target=1)
+    dead = control_store.claim("dead", now=NOW, lease_s=60, policy=policy)
+    assert control_store.claim("w", now=NOW, lease_s=60, policy=policy) is None
+    taken = control_store.claim("w", now=at(2), lease_s=60, policy=policy)
+    assert dead
+    assert taken
+    assert taken.state.batch_id == dead.state.batch_id
+
+
+def test_one_of_many_is_the_probe_of_a_target(control_store: SqlControlStore) -> None:
+    """When a breaker's time is up, of all who come at once one gets a lane; the others are told that it probes."""
+    for n in range(6):
+        admit(control_store, f"s{n}", 1)
+    policy = BreakerPolicy(open_s=30)
+    control_store.record_calls(REGISTRY, successes=0, failures=5, now=NOW, policy=policy)
+
+    def take(n: int) -> bool:
+        return claim(control_store, f"w{n}", now=at(1)) is not None
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sum(pool.map(take, range(6))) == 1
+    places = control_store.explain_queue(now=at(1), policy=POLICY)
+    assert {place.waits_for for place in places} == {
+        "the probe of target registry, which another batch is making"
+    }
+    control_store.record_calls(REGISTRY, successes=0, failures=1, now=at(1), policy=policy)
+    assert claim(control_store, now=at(1.9)) is None
+    reset = control_store.reset_breaker(REGISTRY, now=at(1.9))
+    assert reset.failures == 0
+    assert claim(control_store, now=at(1.9)) is not None
+
+
+def test_what_was_begun_and_then_ended_goes_first_no_more(control_store: SqlControlStore) -> None:
+    """A batch that failed half-way, was cancelled or was published leaves its lane to the oldest again."""
+    half = admit(control_store, "a", 5)
+    running = start(control_store, must_claim(control_store))
+    control_store.advance(running, Move.REQUEUE, now=NOW)
+    older = admit(control_store, "a", 1)
+    control_store.cancel(half, REGISTRY, now=NOW, message="not wanted")
+    control_store.requeue(half, REGISTRY, now=NOW, intent=Intent.PUBLISH)
+    assert must_claim(control_store).state.batch_id == older
+
+
+def _released(store: SqlControlStore) -> PublishState:
+    """Publish a batch that holds something, and approve of it."""
+    admit(store, "a", 1)
+    held = OperationException(
+        operation_id="1" * 32,
+        kind="entities",
+        type_name="table",
+        key="db/t",
+        to_key=None,
+        action="delete",
+        outcome="held",
+        code="held",
+        message="a guard holds it",
+        guard="delete_share",
+    )
+    running = start(store, must_claim(store))
+    store.record_exceptions(running, [held], now=NOW)
+    state = store.complete(running, now=NOW, changes={}, head=head_after(store, running), ledger=[])
+    approval = Approval(
+        approval_id="a" * 32,
+        batch_id=state.batch_id,
+        target_id=state.target_id,
+        source_id=state.source_id,
+        plan_digest=DIGEST,
+        decision=Decision.APPROVE,
+        approver="ada",
+        reason="meant",
+        decided_at=NOW,
+        expires_at=None,
+        status=ApprovalStatus.ACTIVE,
+    )
+    store.decide_hold(approval, now=NOW)
+    return store.get_state(state.batch_id, REGISTRY)
+
+
+def test_a_cancelled_release_voids_its_approval(control_store: SqlControlStore) -> None:
+    """The batch is COMPLETE as it was, what was held is held, and the approval says why it is void."""
+    waiting = _released(control_store)
+    assert waiting.status is PublishStatus.PENDING
+    after = control_store.cancel(waiting.batch_id, REGISTRY, now=NOW, message="grace: wait")
+    assert (after.status, after.held) == (PublishStatus.COMPLETE, 1)
+    (approval,) = control_store.list_approvals(batch=waiting.batch_id)
+    assert (approval.status, approval.settled_why) == (ApprovalStatus.VOID, "grace: wait")
+
+
+def test_a_release_that_is_half_executed_cannot_be_cancelled(
+    control_store: SqlControlStore,
+) -> None:
+    """It has to be ended: what was sent of it may have taken effect."""
+    batch = _released(control_store).batch_id
+    running = start(control_store, must_claim(control_store))
+    due = {"retry_due_at": at(1)}
+    control_store.advance(running, Move.POSTPONE, now=NOW, changes=due)
+    with pytest.raises(IllegalMove, match="half executed: it has to be ended"):
+        control_store.cancel(batch, REGISTRY, now=NOW, message="x")
+    assert control_store.get_state(batch, REGISTRY).status is PublishStatus.RETRYING
+
+
+def test_a_boost_that_was_changed_meanwhile_is_not_overwritten(
+    control_store: SqlControlStore,
+) -> None:
+    """Who saw another boost than there is changes nothing, and is told what it is."""
+    batch = admit(control_store, "a", 1)
+    control_store.boost(batch, REGISTRY, 3.0, expected=0.0)
+    with pytest.raises(ChangedMeanwhile, match="has a boost of 3 "):
+        control_store.boost(batch, REGISTRY, 5.0, expected=0.0)
+    assert control_store.get_state(batch, REGISTRY).priority_boost == 3.0
+
+
+def _acts(store: SqlControlStore) -> dict[str, Callable[[AuditEntry], object]]:
+    """Return each act that is audited, in an order in which all can be done."""
+    batch = admit(store, "a", 1)
+    pause = Pause(scope=PauseScope.SOURCE, scope_id="a", paused_at=NOW, paused_by="ada", reason="x")
+    return {
+        "pause": lambda act: store.pause(pause, act=act),
+        "resume": lambda act: store.resume(PauseScope.SOURCE, "a", act=act),
+        "boost": lambda act: store.boost(batch, REGISTRY, 1.0, expected=0.0, act=act),
+        "cancel": lambda act: store.cancel(batch, REGISTRY, now=NOW, message="x", act=act),
+        "requeue": lambda act: store.requeue(
+            batch, REGISTRY, now=NOW, intent=Intent.PUBLISH, act=act
+        ),
+    }
+
+
+def test_an_act_and_its_entry_in_the_audit_log_are_there_together(
+    control_store: SqlControlStore,
+) -> None:
+    """What is done once leaves one entry; done again it is refused, and leaves none."""
+    act = AuditEntry(at=NOW, actor="ada", act="x.y", subject="a")
+    for number, (name, do) in enumerate(_acts(control_store).items(), start=1):
+        do(act)
+        assert len(control_store.list_acts()) == number, name
+        with contextlib.suppress(PenstockError):
+            assert do(act) is False, name
+        assert len(control_store.list_acts()) == number, name
+
+
+def test_an_act_whose_entry_cannot_be_kept_is_not_done(control_store: SqlControlStore) -> None:
+    """If the audit log refuses the entry, everything is as it was."""
+    good = AuditEntry(at=NOW, actor="ada", act="x.y", subject="a")
+    bad = replace(good, at=NOW.replace(tzinfo=None))
+    for name, do in _acts(control_store).items():
+        before = control_store.list_states(), control_store.list_pauses()
+        with pytest.raises(NaiveTimestamp):
+            do(bad)
+        assert (control_store.list_states(), control_store.list_pauses()) == before, name
+        do(good)
+        assert (control_store.list_states(), control_store.list_pauses()) != before, name
