@@ -78,7 +78,7 @@ class Rejected:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unavailable:
-    """The target could not answer, and nothing of the chunk took effect: it may simply be sent again."""
+    """The target said that it cannot take the chunk now. Applying is idempotent, so it may simply be sent again."""
 
     message: str
     retry_after_s: float | None = None
