@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from control_plane import showing
+from control_plane.commands import audit, holds, rollback
 from control_plane.showing import AsJson, Batch, Limit, Source, Target
 
 USAGE_ERROR = 2
@@ -36,6 +37,11 @@ schema_app = typer.Typer(help="Print the contracts as JSON Schema.", no_args_is_
 app.add_typer(batch_app, name="batch")
 app.add_typer(plan_app, name="plan")
 app.add_typer(schema_app, name="schema")
+app.add_typer(holds.app, name="holds")
+app.command()(holds.approve)
+app.command()(holds.reject)
+app.command()(rollback.rollback)
+app.command()(audit.audit)
 
 
 def main() -> None:

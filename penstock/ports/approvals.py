@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from penstock.identity.ids import BatchId, SourceId, TargetId
+from penstock.ports.audit_log import AuditEntry
 
 
 class Decision(StrEnum):
@@ -54,11 +55,14 @@ class Approval:
 class Approvals(Protocol):
     """Decisions about held operations."""
 
-    def decide_hold(self, decided: Approval, *, now: datetime) -> Approval:
+    def decide_hold(
+        self, decided: Approval, *, now: datetime, act: AuditEntry | None = None
+    ) -> Approval:
         """Record a decision in one transaction with what follows from it.
 
-        An approval puts the batch back in the queue with the intent to release. Raises ``IllegalMove`` unless the
-        batch is COMPLETE with this plan and has held operations, and where another decision on the plan is active.
+        ``act`` is recorded with it. An approval puts the batch back in the queue with the intent to release. Raises
+        ``IllegalMove`` unless the batch is COMPLETE with this plan and has held operations, and where another decision
+        on the plan is active.
         """
         ...
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from penstock.identity.ids import TargetId
+from penstock.ports.audit_log import AuditEntry
 from penstock.publish.breaker import BreakerPolicy, BreakerState
 
 
@@ -33,6 +34,11 @@ class Breakers(Protocol):
         """Return every breaker that there is a row of, by target id."""
         ...
 
-    def reset_breaker(self, target: TargetId, *, now: datetime) -> BreakerState:
-        """Close a breaker on an operator's word."""
+    def reset_breaker(
+        self, target: TargetId, *, now: datetime, act: AuditEntry | None = None
+    ) -> tuple[BreakerState, int]:
+        """Close a breaker on an operator's word, and make due what was put off because of it; return how many.
+
+        ``act`` is recorded in the same transaction.
+        """
         ...

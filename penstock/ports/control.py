@@ -251,9 +251,10 @@ class PublishStates(Protocol):
         source: SourceId | None = None,
         target: TargetId | None = None,
         statuses: Sequence[PublishStatus] = (),
+        held_only: bool = False,
         limit: int = 1000,
     ) -> list[PublishState]:
-        """Return publish states, newest source timestamp first."""
+        """Return publish states, newest source timestamp first; ``held_only`` those that a guard holds something of."""
         ...
 
     def advance(

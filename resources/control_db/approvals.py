@@ -13,7 +13,9 @@ from penstock.batch.manifest import Mode
 from penstock.errors import IllegalMove
 from penstock.identity.ids import BatchId, SourceId, TargetId
 from penstock.ports.approvals import Approval, ApprovalStatus, Decision
+from penstock.ports.audit_log import AuditEntry
 from penstock.publish.state import Intent, PublishState, PublishStatus, requeued
+from resources.control_db.audit_log import add_act
 from resources.control_db.engine import Database
 from resources.control_db.leases import read_state, write_state
 from resources.control_db.rows import storable_text
@@ -25,7 +27,9 @@ _COLUMNS = [approval.c[field.name] for field in fields(Approval)]
 class SqlApprovals(Database):
     """:class:`penstock.ports.approvals.Approvals` in SQL."""
 
-    def decide_hold(self, decided: Approval, *, now: datetime) -> Approval:
+    def decide_hold(
+        self, decided: Approval, *, now: datetime, act: AuditEntry | None = None
+    ) -> Approval:
         """Record a decision in one transaction with what follows from it.
 
         An approval puts the batch back in the queue with the intent to release.
@@ -38,6 +42,8 @@ class SqlApprovals(Database):
             if decided.decision is Decision.APPROVE:
                 after = requeued(state, now=now, intent=Intent.RELEASE)
                 write_state(connection, state, after)
+            if act is not None:
+                add_act(connection, act)
         return decided
 
     def active_approval(

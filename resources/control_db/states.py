@@ -77,6 +77,7 @@ class SqlStates(Database):
         source: SourceId | None = None,
         target: TargetId | None = None,
         statuses: Sequence[PublishStatus] = (),
+        held_only: bool = False,
         limit: int = 1000,
     ) -> list[PublishState]:
         """Return publish states, newest source timestamp first."""
@@ -90,6 +91,8 @@ class SqlStates(Database):
         ):
             if value is not None:
                 query = query.where(column == value)
+        if held_only:
+            query = query.where(table.held > 0)
         if statuses:
             query = query.where(table.status.in_([str(status) for status in statuses]))
         with self._reading() as connection:
