@@ -22,6 +22,7 @@ from penstock.execute.run import Execution, ExecutionResult
 from penstock.identity.ids import BatchId, TargetId
 from penstock.plan.ledger import LedgerRow
 from penstock.ports.attempts import PublishAttempt
+from penstock.ports.audit_log import AuditEntry
 from penstock.ports.control import (
     BegunExecution,
     Claim,
@@ -365,12 +366,15 @@ def _ms(start_s: float, stop_s: float) -> int:
     return round(1000 * (stop_s - start_s))
 
 
-def republish(platform: Platform, batch: BatchId, target: TargetId) -> PublishState:
+def republish(
+    platform: Platform, batch: BatchId, target: TargetId, *, act: AuditEntry | None = None
+) -> PublishState:
     """Put a batch back in the queue on an operator's word, even if newer ones have been published.
 
-    Publishing it takes the target back, or forward, to that batch, as an ordinary guarded plan. Raises ``NotFound``
+    Publishing it takes the target back, or forward, to that batch, as an ordinary guarded plan; ``act`` goes into the
+    audit log with it. Raises ``NotFound``
     for a batch that was never admitted for this target, ``IllegalMove`` for one that is on its way already.
     """
     return platform.control.requeue(
-        batch, target, now=platform.clock.now(), intent=Intent.REPUBLISH
+        batch, target, now=platform.clock.now(), intent=Intent.REPUBLISH, act=act
     )
