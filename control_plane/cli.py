@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from control_plane import showing
-from control_plane.commands import audit, holds, rollback
+from control_plane.commands import audit, breakers, holds, rollback
 from control_plane.showing import AsJson, Batch, Limit, Source, Target
 
 USAGE_ERROR = 2
@@ -42,6 +42,8 @@ app.command()(holds.approve)
 app.command()(holds.reject)
 app.command()(rollback.rollback)
 app.command()(audit.audit)
+app.command()(breakers.breakers)
+app.add_typer(breakers.app, name="breaker")
 
 
 def main() -> None:
@@ -204,19 +206,27 @@ def publish_state(
     limit: Limit = 20,
     as_json: AsJson = False,
 ) -> None:
-    """Show where batches are on their way to their targets; all of one batch, or the newest."""
-    from control_plane import answers, tables
-    from penstock.use_cases.queries import batch_id_of, publish_states
+    """Show where batches are on their way to their targets: all of one batch and its attempts, or the newest."""
+    from control_plane import answers, attempts, tables
+    from penstock.use_cases.queries import attempts_of, batch_id_of, publish_states
 
+    platform = showing.platform()
     found = publish_states(
-        showing.platform(),
+        platform,
         batch=batch_id_of(batch) if batch else None,
         source=showing.source(source),
         target=showing.target(target),
         limit=limit,
     )
-    whole = batch is not None
-    showing.show(answers.states(found), as_json, lambda: tables.states(found, whole=whole))
+    if batch is None:
+        showing.show(answers.states(found), as_json, lambda: tables.states(found, whole=False))
+        return
+    tried = attempts_of(platform, found)
+    showing.show(
+        {**answers.states(found), "attempts": attempts.answer(tried)},
+        as_json,
+        lambda: [*tables.states(found, whole=True), *attempts.tables(tried)],
+    )
 
 
 @app.command("dead-letters")

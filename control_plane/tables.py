@@ -222,10 +222,12 @@ _LEDGER_COLUMNS = (
 
 
 def _ledger(rows: Sequence[LedgerRow]) -> Table:
-    names = [name for name, _ in _LEDGER_COLUMNS]
+    lost = (("lost", "lost"),) if any(row.lost for row in rows) else ()
+    columns = (*_LEDGER_COLUMNS, *lost)
+    names = [name for name, _ in columns]
     made = table("ledger", "type", *names, numbers=names)
     for row in rows:
-        numbers = [cell(getattr(row, field) or "") for _, field in _LEDGER_COLUMNS]
+        numbers = [cell(getattr(row, field) or "") for _, field in columns]
         made.add_row(cell(row.type_name, "" if row.balanced else "bold red"), *numbers)
     return made
 
@@ -278,7 +280,7 @@ def _state(state: PublishState) -> Iterator[RenderableType]:
         ("ended", state.publish_end_timestamp),
         ("entities", _did(metrics, "entities") if _settled(state) else None),
         ("relationships", _did(metrics, "relationships") if _settled(state) else None),
-        ("not applied", state.exceptions or None),
+        ("not applied", _not_applied(state) if state.exceptions else None),
         ("executing took", f"{metrics.execution_time_ms:,} ms" if _settled(state) else None),
         ("plan", state.execution_plan_path),
         ("plan digest", state.plan_digest),
@@ -289,6 +291,12 @@ def _state(state: PublishState) -> Iterator[RenderableType]:
         ("retries", failure and failure.retry_count),
         ("because", failure and cell(failure.error_message, "red")),
     )
+
+
+def _not_applied(state: PublishState) -> str:
+    parts = ("held", "blocked", "rejected")
+    of_these = [f"{getattr(state, part):,} {part}" for part in parts if getattr(state, part)]
+    return f"{state.exceptions:,}: {', '.join(of_these)}"
 
 
 def _settled(state: PublishState) -> bool:

@@ -21,6 +21,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from penstock.identity.ids import TargetId
 
 
+BREAKER_OPEN = "breaker_open"
+"""Error code of what was put off because a breaker opened, or was open."""
+
+
 class BreakerStatus(StrEnum):
     """What a breaker lets through."""
 

@@ -31,6 +31,7 @@ from penstock.ports.control import (
     SnapshotHead,
 )
 from penstock.ports.target import ApplyContext
+from penstock.publish.breaker import BREAKER_OPEN
 from penstock.publish.retry import RetryPolicy, Tier
 from penstock.publish.state import Intent, Move, PublishState
 from penstock.use_cases.advance_snapshot import (
@@ -46,7 +47,7 @@ from penstock.use_cases.lease import HeldLease
 from penstock.use_cases.plan_batch import StoredPlan, plan_batch
 from penstock.use_cases.platform import Platform, Progress, no_progress
 from penstock.use_cases.publish_reports import guard_verdicts, metrics_of, settled_ledger
-from penstock.use_cases.put_off import BREAKER_OPEN, Trouble, decided_after
+from penstock.use_cases.put_off import Trouble, decided_after
 from penstock.use_cases.reports import PublishReport
 from penstock.use_cases.stored_plans import plan_chunks
 

@@ -10,13 +10,10 @@ from typing import Any
 
 from penstock.ports.attempts import PublishAttempt
 from penstock.ports.control import Claim
-from penstock.publish.breaker import BreakerStatus
+from penstock.publish.breaker import BREAKER_OPEN, BreakerStatus
 from penstock.publish.retry import Attempt, Failure, Permanent, RetryAt, Tier, Transient, decide
 from penstock.publish.state import FailureDetails, Move, PublishState
 from penstock.use_cases.platform import Platform
-
-BREAKER_OPEN = "breaker_open"
-"""Code of an attempt that the target's circuit breaker cut short."""
 
 
 @dataclass(frozen=True, kw_only=True)

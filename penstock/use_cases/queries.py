@@ -21,6 +21,7 @@ from penstock.identity import ids
 from penstock.identity.ids import BatchId, SourceId, TargetId
 from penstock.plan.document import PlanDocument
 from penstock.plan.ledger import LedgerRow
+from penstock.ports.attempts import PublishAttempt
 from penstock.ports.control import BatchRecord, DeadLetter, OperationException
 from penstock.publish.queue import QueuePlace
 from penstock.publish.state import WAITING, PublishState
@@ -147,6 +148,16 @@ def publish_states(
     if not states and source is not None:
         platform.control.get_source(source)
     return states
+
+
+def attempts_of(
+    platform: Platform, states: Sequence[PublishState]
+) -> dict[TargetId, list[PublishAttempt]]:
+    """Return the attempts that failed of one batch's publish states, by target, oldest first."""
+    return {
+        state.target_id: platform.control.list_attempts(state.batch_id, state.target_id)
+        for state in states
+    }
 
 
 def dead_letters(

@@ -6,13 +6,22 @@ from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, and_, select, update
 
 from penstock.identity.ids import TargetId
-from penstock.publish.breaker import BreakerPolicy, BreakerState, BreakerStatus, after_calls
+from penstock.ports.audit_log import AuditEntry
+from penstock.publish.breaker import (
+    BREAKER_OPEN,
+    BreakerPolicy,
+    BreakerState,
+    BreakerStatus,
+    after_calls,
+)
+from penstock.publish.state import PublishStatus
+from resources.control_db.audit_log import add_act
 from resources.control_db.engine import Database, insert_new, upsert
 from resources.control_db.rows import storable_text
-from resources.control_db.tables import target_breaker
+from resources.control_db.tables import publish_state, target_breaker
 
 _COLUMNS = [target_breaker.c[field.name] for field in fields(BreakerState)]
 
@@ -52,12 +61,23 @@ class SqlBreakers(Database):
         with self._reading() as connection:
             return read_breakers(connection)
 
-    def reset_breaker(self, target: TargetId, *, now: datetime) -> BreakerState:
-        """Close a breaker on an operator's word."""
-        closed = BreakerState.closed(target, now)
+    def reset_breaker(
+        self, target: TargetId, *, now: datetime, act: AuditEntry | None = None
+    ) -> tuple[BreakerState, int]:
+        """Close a breaker on an operator's word, and make due what was put off because of it; return how many."""
+        closed, state = BreakerState.closed(target, now), publish_state
+        put_off = and_(
+            state.c.target_id == target,
+            state.c.status == str(PublishStatus.RETRYING),
+            state.c.error_code == BREAKER_OPEN,
+            state.c.retry_due_at > now,
+        )
         with self._writing() as connection:
             upsert(connection, target_breaker, [_row_of(closed)])
-        return closed
+            woken = connection.execute(update(state).where(put_off).values(retry_due_at=now))
+            if act is not None:
+                add_act(connection, act)
+        return closed, woken.rowcount
 
 
 def read_breakers(connection: Connection) -> list[BreakerState]:
