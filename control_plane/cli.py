@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from control_plane import showing
-from control_plane.commands import audit, breakers, holds, rollback
+from control_plane.commands import audit, breakers, holds, operate, rollback
 from control_plane.showing import AsJson, Batch, Limit, Source, Target
 
 USAGE_ERROR = 2
@@ -40,6 +40,14 @@ app.add_typer(schema_app, name="schema")
 app.add_typer(holds.app, name="holds")
 app.command()(holds.approve)
 app.command()(holds.reject)
+app.command()(operate.prioritise)
+app.command(context_settings={"ignore_unknown_options": True})(operate.boost)
+app.command()(operate.pause)
+app.command()(operate.resume)
+app.command()(operate.pauses)
+app.command()(operate.requeue)
+app.command()(operate.republish)
+app.command()(operate.cancel)
 app.command()(rollback.rollback)
 app.command()(audit.audit)
 app.command()(breakers.breakers)
@@ -247,39 +255,6 @@ def schema_manifest(
     from control_plane.answers import manifest_schema
 
     showing.show(manifest_schema(), as_json, list)
-
-
-# Asking for something ---------------------------------------------------------------------------------------
-
-
-@app.command()
-def republish(batch: Batch, target: Target = None, as_json: AsJson = False) -> None:
-    """Put a COMPLETE or FAILED batch back in the queue, to be planned and published again."""
-    from control_plane import answers, tables
-    from penstock.use_cases import publish
-    from penstock.use_cases.queries import batch_id_of, state_of
-
-    platform = showing.platform()
-    state = state_of(platform, batch_id_of(batch), showing.target(target))
-    after = [publish.republish(platform, state.batch_id, state.target_id)]
-    showing.show(answers.states(after), as_json, lambda: tables.states(after, whole=False))
-
-
-@app.command(context_settings={"ignore_unknown_options": True})
-def boost(
-    batch: Batch,
-    points: Annotated[float, typer.Argument(help="Added to its score; may be negative.")],
-    target: Target = None,
-    as_json: AsJson = False,
-) -> None:
-    """Set an operator's boost on a waiting batch; 0 takes it away."""
-    from control_plane import answers, tables
-    from penstock.use_cases.queries import batch_id_of, state_of
-
-    platform = showing.platform()
-    state = state_of(platform, batch_id_of(batch), showing.target(target))
-    after = [platform.control.boost(state.batch_id, state.target_id, points)]
-    showing.show(answers.states(after), as_json, lambda: tables.states(after, whole=False))
 
 
 # What they share --------------------------------------------------------------------------------------------

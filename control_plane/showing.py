@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from penstock.identity.ids import SourceId, TargetId
+    from penstock.use_cases.acts import By as Signed
     from penstock.use_cases.platform import Platform
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
@@ -64,6 +65,13 @@ def show(answer: Any, as_json: bool, renderables: Callable[[], Iterable[Renderab
 def actor(by: str | None) -> str:
     """Return who asks: as named, or the login name."""
     return by or getpass.getuser()
+
+
+def signed(by: str | None, reason: str | None) -> Signed:
+    """Return who asks and why, as the audit log keeps it; raises ``Unsigned`` for nobody."""
+    from penstock.use_cases.acts import By as Signed
+
+    return Signed(actor=actor(by), reason=reason)
 
 
 def source(text: str | None) -> SourceId | None:
