@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -95,18 +96,20 @@ class World:
 @pytest.fixture(params=TARGETS)
 def world(
     request: pytest.FixtureRequest, tmp_path: Path, new_control_url: Callable[[str], str]
-) -> World:
+) -> Iterator[World]:
     name, _, database = request.param.partition("-")
-    engine = open_engine(new_control_url(database))
-    control = SqlControlStore.from_engine(engine)
-    registry = open_registry(engine)
-    registry.prepare()
-    request.addfinalizer(engine.dispose)
-    if name == "registry":
-        return World(tmp_path, control, registry)
-    tables = open_engine(new_control_url(database))
-    request.addfinalizer(tables.dispose)
-    return World(tmp_path, control, open_sql_table(tables, "tables"))
+    with ExitStack() as stack:
+        engine = open_engine(new_control_url(database))
+        stack.callback(engine.dispose)
+        registry = open_registry(engine)
+        registry.prepare()
+        control = SqlControlStore.from_engine(engine)
+        if name == "registry":
+            yield World(tmp_path, control, registry)
+            return
+        tables = open_engine(new_control_url(database))
+        stack.callback(tables.dispose)
+        yield World(tmp_path, control, open_sql_table(tables, "tables"))
 
 
 def some(key: str) -> bool:
