@@ -5,6 +5,7 @@ from pydantic import Field
 
 from jobs.publish import log_report
 from penstock.identity import ids
+from penstock.publish.state import SETTLED
 from resources.dagster_resources import PlatformResource
 
 
@@ -14,6 +15,8 @@ class RepublishConfig(dg.Config):
     batch_id: str = Field(
         description="The batch, e.g. sql_catalog@2026-11-20T19-24-14.000000Z; it goes to all its targets."
     )
+    actor: str = Field(description="Who asks for it.")
+    reason: str = Field(description="Why; it is kept in the audit log.")
 
 
 @dg.op(description="Plan the batch against what its targets hold now, and execute the plans.")
@@ -21,12 +24,17 @@ def publish_again(
     context: dg.OpExecutionContext, config: RepublishConfig, platform: PlatformResource
 ) -> None:
     """Publish one batch again."""
+    from penstock.use_cases import operate
+    from penstock.use_cases.acts import By
     from penstock.use_cases.publish_batch import publish_batch
 
-    source, timestamp = ids.split_batch_id(config.batch_id)
+    opened, by = platform.open(), By(actor=config.actor, reason=config.reason)
+    batch = ids.batch_id(*ids.split_batch_id(config.batch_id))
+    for state in opened.control.list_states(batch=batch, statuses=sorted(SETTLED)):
+        operate.republish(opened, batch, state.target_id, by=by)
     reports = publish_batch(
-        platform.open(),
-        ids.batch_id(source, timestamp),
+        opened,
+        batch,
         context.run_id,
         run_id=context.run_id,
         on_report=lambda report: log_report(context, report),

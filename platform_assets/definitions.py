@@ -9,6 +9,7 @@ import dagster as dg
 
 from jobs.collect import collect
 from jobs.holds import approve_hold, reject_hold
+from jobs.operate import OPERATOR_JOBS
 from jobs.publish import publish
 from jobs.republish import republish
 from jobs.rollback import rollback
@@ -27,7 +28,7 @@ def definitions_of(sources: tuple[SourceDefinition, ...]) -> dg.Definitions:
     return dg.Definitions(
         assets=[asset for source in sources for asset in source_assets(source)],
         asset_checks=[published_checks(s.spec.source_id) for s in sources],
-        jobs=[publish, republish, collect, approve_hold, reject_hold, rollback],
+        jobs=[publish, republish, *OPERATOR_JOBS, collect, approve_hold, reject_hold, rollback],
         sensors=[s3_batches],
         schedules=[schedule_of(s.spec) for s in sources if s.spec.cadence_s is not None],
         resources={"platform": platform_resource(Settings.from_env())},

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from penstock.identity.ids import BatchId, TargetId
-    from penstock.ports.pauses import Pause, PauseScope
+    from penstock.ports.pauses import Pause
     from penstock.use_cases.operate import Acted
     from penstock.use_cases.platform import Platform
 
@@ -64,15 +64,10 @@ def pause(
     scope: Scope, scope_id: ScopeId, reason: Reason, by: By = None, as_json: AsJson = False
 ) -> None:
     """Have nothing more claimed of a source, or for a target; what is in hand ends."""
-    from penstock.identity import ids
-    from penstock.ports.pauses import PauseScope
     from penstock.use_cases import operate
 
     platform, signed = showing.platform(), showing.signed(by, reason)
-    if _scope(scope) is PauseScope.SOURCE:
-        operate.pause_source(platform, ids.source_id(scope_id), by=signed)
-    else:
-        operate.pause_target(platform, ids.target_id(scope_id), by=signed)
+    operate.pause(platform, operate.scope_of(scope), scope_id, by=signed)
     _show_pauses(platform, as_json)
 
 
@@ -83,7 +78,7 @@ def resume(
     from penstock.use_cases import operate
 
     platform = showing.platform()
-    operate.resume(platform, _scope(scope), scope_id, by=showing.signed(by, reason))
+    operate.resume(platform, operate.scope_of(scope), scope_id, by=showing.signed(by, reason))
     _show_pauses(platform, as_json)
 
 
@@ -140,15 +135,6 @@ def _on_batch(
         yield from acted.notes
 
     showing.show({"publish_states": acted.states, "notes": acted.notes}, as_json, shown)
-
-
-def _scope(text: str) -> PauseScope:
-    from penstock.errors import NotFound
-    from penstock.ports.pauses import PauseScope
-
-    if text not in [scope.value for scope in PauseScope]:
-        raise NotFound(f"{text!r} cannot be paused: name a source or a target")
-    return PauseScope(text)
 
 
 def _show_pauses(platform: Platform, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
+from typing import assert_never
 
 from penstock.batch.manifest import Mode
 from penstock.errors import IllegalMove, NotFound, NothingToDo, PenstockError
@@ -139,6 +140,27 @@ def _same(state: PublishState, other: PublishState) -> bool:
 
 
 # Pause and resume -------------------------------------------------------------------------------------------
+
+
+def scope_of(text: str) -> PauseScope:
+    """Read what is to be paused, or raise ``NotFound`` with what can be."""
+    if text not in list(PauseScope):
+        raise NotFound(f"{text!r} cannot be paused: name a {' or a '.join(PauseScope)}")
+    return PauseScope(text)
+
+
+def pause(platform: Platform, scope: PauseScope, scope_id: str, *, by: By) -> Pause:
+    """Have nothing more claimed of a source, or for a target; what is in hand ends.
+
+    Raises ``NothingToDo`` if it is paused already, ``UndeclaredSource`` or ``NotFound`` where there is no such thing.
+    """
+    match scope:
+        case PauseScope.SOURCE:
+            return pause_source(platform, ids.source_id(scope_id), by=by)
+        case PauseScope.TARGET:
+            return pause_target(platform, ids.target_id(scope_id), by=by)
+        case _:
+            assert_never(scope)
 
 
 def pause_source(platform: Platform, source: SourceId, *, by: By) -> Pause:

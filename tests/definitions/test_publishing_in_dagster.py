@@ -85,7 +85,8 @@ def test_any_batch_can_be_republished(
         publish.execute_in_process(instance=instance, resources=resources())
         people.append("edsger")
     first = min(instance.get_dynamic_partitions(dynamic_name(CRM)))
-    config = {"ops": {"publish_again": {"config": {"batch_id": f"crm@{first}"}}}}
+    asked = {"batch_id": f"crm@{first}", "actor": "ada", "reason": "a bad extract"}
+    config = {"ops": {"publish_again": {"config": asked}}}
     result = republish.execute_in_process(
         instance=instance, resources=resources(), run_config=config
     )
@@ -93,6 +94,8 @@ def test_any_batch_can_be_republished(
     (shown,) = result.asset_materializations_for_node("publish_again")
     assert shown.partition == str(partition_key(f"crm@{first}"))
     assert shown.metadata["entities_deleted"].value == 1
+    (act,) = PlatformResource().open().control.list_acts()
+    assert (act.actor, act.act, act.reason) == ("ada", "batch.republish", "a bad extract")
 
 
 def test_every_declared_source_has_its_assets_and_schedule() -> None:
@@ -104,7 +107,7 @@ def test_every_declared_source_has_its_assets_and_schedule() -> None:
         for part in ("extract", "batch", "published"):
             assert graph.has(dg.AssetKey([name, part]))
         assert definitions.defs.resolve_schedule_def(f"{name}_cadence")
-    assert len(graph.asset_check_keys) == 5 * len(declared)
+    assert len(graph.asset_check_keys) == 12 * len(declared)
 
 
 def test_one_tick_goes_on_looking(
