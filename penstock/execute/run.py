@@ -59,13 +59,14 @@ class Execution:
     ) -> ExecutionResult:
         """Execute chunks in order; raises ``TargetDown`` or ``LeaseLost``, either of which may be resumed from."""
         blocking = Blocking()
-        for exception in earlier:
-            _note(blocking, exception)
+        culprits = {e.operation_id: e.blocked_by or e.operation_id for e in earlier}
         result = ExecutionResult()
         for number, chunk in enumerate(chunks):
             record = finished.get(number)
             if record is not None and record.finished_at is not None:
                 _add_record(result, record)
+                if record.failed:
+                    _note_earlier(blocking, chunk, culprits)
             else:
                 self._chunk(number, chunk, blocking, result)
             result.operations += len(chunk)
@@ -146,6 +147,19 @@ def _note(blocking: Blocking, exception: OperationException) -> None:
         to_key=exception.to_key,
         culprit=exception.blocked_by or exception.operation_id,
     )
+
+
+def _note_earlier(blocking: Blocking, chunk: pa.Table, culprits: Mapping[str, str]) -> None:
+    """Note what failed in a chunk that is finished, by the plan's keys: a recorded key may have lost characters."""
+    for row in chunk.select(_NAMES).to_pylist():
+        if (culprit := culprits.get(row["operation_id"].hex())) is not None:
+            blocking.failed(
+                kind=row["kind"],
+                action=row["action"],
+                key=row["key"],
+                to_key=row["to_key"],
+                culprit=culprit,
+            )
 
 
 _PLANNED_CODES = {

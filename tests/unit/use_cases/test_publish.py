@@ -201,6 +201,27 @@ def test_a_crashed_worker_is_taken_over_without_a_second_effect(bench: Bench) ->
     assert sorted(bench.target.applied_keys) == sorted(f"crm/{n}" for n in range(10))
 
 
+def test_what_failed_before_a_crash_still_blocks(bench: Bench) -> None:
+    """What depends on a failed operation is blocked by it after a crash too, whatever characters its key has."""
+    bench.target.poison = {"crm/bad\0"}
+    bench.land([person("crm/bad\0"), person("crm/bad\0/child")])
+
+    class Crash(BaseException):
+        pass
+
+    def crash(step: str, done: int, total: int) -> None:
+        if step == "execute":
+            raise Crash
+
+    with pytest.raises(Crash):
+        publish_next(bench.platform, "first", progress=crash)
+    bench.clock.sleep(61)
+    report = publish_next(bench.platform, "second")
+    assert report is not None
+    found = bench.control.list_exceptions(report.state.batch_id, TARGET)
+    assert sorted(e.outcome for e in found) == ["blocked", "rejected"]
+
+
 def test_the_same_inputs_give_the_same_plan(bench: Bench) -> None:
     """Planning twice stores byte-identical files under the same keys with the same digest."""
     manifest = bench.land([person(f"crm/{n}", v=n) for n in range(20)])
