@@ -59,6 +59,8 @@ def test_the_commands_of_a_page_work(block: Block, home: PublishedHome) -> None:
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PENSTOCK_HOME": str(home.home),
             "BATCH": home.second if "republish" not in block.text else home.first,
+            "WAITING": home.waiting,
+            "SOURCE": "shop",
             "ENTITY": home.entity,
         },
         check=False,
