@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from control_plane import showing
-from control_plane.commands import audit, breakers, holds, operate, rollback
+from control_plane.commands import audit, breakers, dead_letters, holds, operate, plan, rollback
 from control_plane.showing import AsJson, Batch, Limit, Source, Target
 
 USAGE_ERROR = 2
@@ -32,11 +32,14 @@ app = typer.Typer(
     context_settings={"max_content_width": 100},
 )
 batch_app = typer.Typer(help="Look at one batch.", no_args_is_help=True)
-plan_app = typer.Typer(help="Look at a stored plan.", no_args_is_help=True)
+plan_app = typer.Typer(invoke_without_command=True)
 schema_app = typer.Typer(help="Print the contracts as JSON Schema.", no_args_is_help=True)
 app.add_typer(batch_app, name="batch")
+plan_app.callback()(plan.plan)
+plan_app.command("compare")(plan.compare)
 app.add_typer(plan_app, name="plan")
 app.add_typer(schema_app, name="schema")
+app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(holds.app, name="holds")
 app.command()(holds.approve)
 app.command()(holds.reject)
@@ -235,16 +238,6 @@ def publish_state(
         as_json,
         lambda: [*tables.states(found, whole=True), *attempts.tables(tried)],
     )
-
-
-@app.command("dead-letters")
-def dead_letters(source: Source = None, limit: Limit = 20, as_json: AsJson = False) -> None:
-    """List what could not be published as it is, newest first, and why."""
-    from control_plane import answers, tables
-    from penstock.use_cases import queries
-
-    found = queries.dead_letters(showing.platform(), source=showing.source(source), limit=limit)
-    showing.show(answers.dead_letters(found), as_json, lambda: tables.dead_letters(found))
 
 
 @schema_app.command("manifest")

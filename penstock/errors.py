@@ -17,9 +17,8 @@
     ├── NothingToDo              what is asked for would change nothing
     ├── ChangedMeanwhile         what an act is about is not as its actor saw it
     ├── Unsigned                 an act by no one, or without the reason that it needs
-    ├── NothingToDo              what is asked for would change nothing
-    ├── ChangedMeanwhile         what an act is about is not as its actor saw it
-    ├── Unsigned                 an act by no one, or without the reason that it needs
+    ├── BadPatch                 a patch of a dead letter that is refused
+    ├── TooMany                  more at once than is allowed
     ├── LeaseLost                another worker holds this lane now
     ├── IndexCorrupt             an index sidecar that breaks its own rules
     ├── PlanChanged              a stored plan is not the one that was approved
@@ -128,22 +127,16 @@ class Unsigned(PenstockError):
     code = "unsigned"
 
 
-class NothingToDo(PenstockError):
-    """What is asked for would change nothing."""
+class BadPatch(PenstockError):
+    """A patch of a dead letter cannot be applied, or what comes of it is not accepted; nothing was changed."""
 
-    code = "nothing_to_do"
-
-
-class ChangedMeanwhile(PenstockError):
-    """What an operator acts on was changed by another since it was looked at; nothing was done."""
-
-    code = "changed_meanwhile"
+    code = "bad_patch"
 
 
-class Unsigned(PenstockError):
-    """An act has no actor, or lacks the reason that it needs; nothing was done."""
+class TooMany(PenstockError):
+    """More was asked for at once than is allowed; nothing was changed."""
 
-    code = "unsigned"
+    code = "too_many"
 
 
 class LeaseLost(PenstockError):

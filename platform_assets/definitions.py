@@ -8,6 +8,7 @@ from __future__ import annotations
 import dagster as dg
 
 from jobs.collect import collect
+from jobs.dead_letters import DEAD_LETTER_JOBS
 from jobs.holds import approve_hold, reject_hold
 from jobs.operate import OPERATOR_JOBS
 from jobs.publish import publish
@@ -20,6 +21,7 @@ from platform_assets.sources import declared_sources
 from resources.dagster_resources import platform_resource
 from resources.settings import Settings
 from sensors.cadence import schedule_of
+from sensors.dead_letter_alerts import alert_schedules, dead_letter_alerts
 from sensors.s3_batches import s3_batches
 
 
@@ -28,9 +30,22 @@ def definitions_of(sources: tuple[SourceDefinition, ...]) -> dg.Definitions:
     return dg.Definitions(
         assets=[asset for source in sources for asset in source_assets(source)],
         asset_checks=[published_checks(s.spec.source_id) for s in sources],
-        jobs=[publish, republish, *OPERATOR_JOBS, collect, approve_hold, reject_hold, rollback],
+        jobs=[
+            publish,
+            republish,
+            *OPERATOR_JOBS,
+            collect,
+            approve_hold,
+            reject_hold,
+            *DEAD_LETTER_JOBS,
+            dead_letter_alerts,
+            rollback,
+        ],
         sensors=[s3_batches],
-        schedules=[schedule_of(s.spec) for s in sources if s.spec.cadence_s is not None],
+        schedules=[
+            *(schedule_of(s.spec) for s in sources if s.spec.cadence_s is not None),
+            *alert_schedules(),
+        ],
         resources={"platform": platform_resource(Settings.from_env())},
         executor=dg.in_process_executor,
     )

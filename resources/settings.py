@@ -102,8 +102,18 @@ class Settings(BaseModel):
     )
     http_targets: Json[dict[str, HttpEndpoint]] | dict[str, HttpEndpoint] = Field(
         default_factory=dict,
-        description="`http` targets: a JSON object of target id to `{\"url\": ..., \"token\": ...}` and, if need be, "
+        description='`http` targets: a JSON object of target id to `{"url": ..., "token": ...}` and, if need be, '
         "the limits that docs/reference/http_target.md lists.",
+    )
+    requeues_per_minute: int = Field(
+        default=10_000, ge=1, description="Most dead letters that may be requeued in a minute."
+    )
+    alert_urls: Json[list[SecretStr]] | list[SecretStr] = Field(
+        default_factory=list,
+        description="Who is told of new dead letters: a JSON list of apprise URLs; by default nobody.",
+    )
+    alert_every_s: float = Field(
+        default=3600.0, ge=0, description="Seconds before dead letters of one cause are told again."
     )
     cache_bytes: int = Field(
         default=10 * 2**30, ge=0, description="Most that the row cache keeps on disk, in bytes."

@@ -46,6 +46,7 @@ def open_platform(settings: Settings, *, objects: ObjectStore | None = None) -> 
         guard_policy=settings.guard_policy,
         retry_policy=settings.retry_policy,
         breaker_policy=settings.breaker_policy,
+        requeues_per_minute=settings.requeues_per_minute,
         next_window=MaintenanceWindows(settings.maintenance_windows, targets),
         verify_sample=settings.verify_sample,
         lease_s=settings.lease_s,

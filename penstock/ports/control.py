@@ -371,6 +371,12 @@ class Executions(Protocol):
         """Yield what one plan did not apply, settled or not, by operation id, in bounded memory."""
         ...
 
+    def blocked_exceptions(
+        self, batch: str, target: str, operation_ids: Sequence[str]
+    ) -> list[OperationException]:
+        """Return the open exceptions that some operations block, by operation id."""
+        ...
+
     def list_executions(self, batch: BatchId, target: TargetId) -> list[PlanExecution]:
         """Return the plans of a batch that were executed to their end, or given up half-way, oldest first."""
         ...

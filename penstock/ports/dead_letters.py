@@ -83,6 +83,7 @@ class LetterGroup:
     message: str
     """Of the newest."""
     type_name: str | None
+    source_id: str | None
     target_id: str | None
     letters: int
     first_at: datetime
@@ -132,6 +133,22 @@ class DeadLetters(Protocol):
         self, *, chosen: LetterFilter | None = None, limit: int = 1000
     ) -> list[LetterGroup]:
         """Return dead letters by fingerprint, the newest group first."""
+        ...
+
+    def requeued_since(self, moment: datetime) -> int:
+        """Return how many dead letters were requeued or fixed since a moment."""
+        ...
+
+    def unalerted_groups(self, *, silent_since: datetime, limit: int = 100) -> list[LetterGroup]:
+        """Return open letters that nobody was alerted of, by fingerprint, but for those alerted of since a moment."""
+        ...
+
+    def mark_alerted(self, fingerprint: str, *, until: datetime, now: datetime) -> None:
+        """Note that the letters of a fingerprint recorded up to a moment have been alerted of."""
+        ...
+
+    def change_letter_data(self, dead_letter_id: str, data: str) -> None:
+        """Replace what is to be tried next time; the original stays where ``data_path`` says."""
         ...
 
     def move_letters(

@@ -7,6 +7,7 @@ snapshot, ledger. It takes its place right behind what the target has, before wh
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from penstock.batch.manifest import (
@@ -21,9 +22,12 @@ from penstock.batch.rows import Kind
 from penstock.errors import LaneBusy, NothingToDo
 from penstock.identity import ids
 from penstock.identity.ids import SourceId, TargetId
+from penstock.plan.document import PlanDocument
 from penstock.ports.control import BatchRecord
 from penstock.publish.state import IN_HAND, PublishState
 from penstock.use_cases.batch_writer import BatchWriter, KindRows, find_manifest
+from penstock.use_cases.nothing_written import NothingWritten
+from penstock.use_cases.plan_batch import plan_batch
 from penstock.use_cases.platform import Platform
 
 STEP = timedelta(microseconds=1)
@@ -44,6 +48,32 @@ def land_correction(
     ``rows`` are tables of ``SCHEMAS``, canonical, each entity or relationship once; a tombstone deletes. Raises
     ``LaneBusy`` while a batch of the lane is in hand, ``NothingToDo`` if there is no row.
     """
+    manifest = _write(platform, source, corrects, rows, relationship_types)
+    _admit(platform, manifest)
+    return manifest
+
+
+def plan_correction(
+    platform: Platform,
+    *,
+    source: SourceId,
+    corrects: Correction,
+    rows: Iterable[KindRows],
+    relationship_types: Iterable[RelationshipType] = (),
+) -> PlanDocument:
+    """Say what a correction would do, against the current snapshot; nothing is landed and nothing stored."""
+    dry = replace(platform, objects=NothingWritten(platform.objects))
+    manifest = _write(dry, source, corrects, rows, relationship_types)
+    return plan_batch(dry, manifest, corrects.target_id, store=False).document
+
+
+def _write(
+    platform: Platform,
+    source: SourceId,
+    corrects: Correction,
+    rows: Iterable[KindRows],
+    relationship_types: Iterable[RelationshipType],
+) -> Manifest:
     check_free(platform, source, corrects.target_id)
     at = _place(platform, source, corrects.target_id)
     tenant = platform.control.get_batch(ids.batch_id(*ids.split_batch_id(corrects.batch_id)))
@@ -70,7 +100,6 @@ def land_correction(
             f"another correction of {source} for target {corrects.target_id} was landed at the same moment: look at "
             f"batch {manifest.batch_id!r}, and ask again"
         )
-    _admit(platform, manifest)
     return manifest
 
 
@@ -83,6 +112,12 @@ def check_free(platform: Platform, source: SourceId, target: TargetId) -> None:
         raise LaneBusy(
             f"batch {busy[0].batch_id!r} is {busy[0].status} for target {target!r}: wait until it has ended, or "
             f"pause source {source} and wait, and ask again"
+        )
+    begun = platform.control.begun_executions(source, target)
+    if begun:
+        raise LaneBusy(
+            f"batch {begun[0].batch_id!r} is half executed at target {target!r}: wait until it has ended, or cancel "
+            "it, and ask again"
         )
 
 

@@ -38,6 +38,8 @@ class Platform:
     """When a target's next maintenance window begins; None where it has none."""
     verify_sample: int = 32
     """How many applied operations of each chunk are read back; -1 for all of them."""
+    requeues_per_minute: int = 10_000
+    """How many dead letters may be requeued in a minute."""
     lease_s: float = 30.0
     chunk_operations: int = 10_000
 

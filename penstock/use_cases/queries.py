@@ -241,7 +241,8 @@ def stored_plan(
     return state, plan
 
 
-_COUNTED = ["kind", "type_name", "action", "verdict"]
+COUNTED = ["kind", "type_name", "action", "verdict"]
+"""What operations are counted by."""
 OPERATION_COLUMNS = [
     "operation_id",
     "wave",
@@ -263,15 +264,15 @@ def plan_overview(
     """Return the plan of a batch with its counts and its first operations; memory is by the chunk."""
     _, plan = stored_plan(platform, batch, target)
     counts: Counter[tuple[str, ...]] = Counter()
-    for chunk in plan_chunks(platform.objects, plan, columns=_COUNTED):
-        for row in chunk.group_by(_COUNTED).aggregate([([], "count_all")]).to_pylist():
-            counts[tuple(row[name] for name in _COUNTED)] += row["count_all"]
+    for chunk in plan_chunks(platform.objects, plan, columns=COUNTED):
+        for row in chunk.group_by(COUNTED).aggregate([([], "count_all")]).to_pylist():
+            counts[tuple(row[name] for name in COUNTED)] += row["count_all"]
     return PlanOverview(
         document=plan.document,
         path=platform.objects.url(plan.path),
         digest=plan.document.digest,
         counts=tuple(
-            OperationCount(**dict(zip(_COUNTED, key, strict=True)), operations=n)
+            OperationCount(**dict(zip(COUNTED, key, strict=True)), operations=n)
             for key, n in sorted(counts.items())
         ),
         operations=tuple(_first_operations(platform, plan, operations)),

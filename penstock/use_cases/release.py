@@ -11,15 +11,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.batch.rows import Kind
 from penstock.errors import PlanChanged
 from penstock.identity import digest
-from penstock.identity.digest import U64
 from penstock.plan.document import PLAN_NAME, DerivedFrom, plan_prefix
 from penstock.plan.files import PlanWriter
 from penstock.plan.guards import NEVER_RELEASED
@@ -27,7 +24,7 @@ from penstock.plan.ledger import LedgerRow
 from penstock.plan.operations import DIGEST, OPERATION_SCHEMA, Action, Verdict
 from penstock.publish.state import PublishState
 from penstock.snapshot.view import SnapshotView
-from penstock.use_cases.advance_snapshot import digest_halves
+from penstock.use_cases.fitting import fits_snapshot
 from penstock.use_cases.known_rows import KnownRows
 from penstock.use_cases.plan_batch import StoredPlan
 from penstock.use_cases.platform import Platform
@@ -81,7 +78,7 @@ def plan_release(platform: Platform, state: PublishState) -> Release:
     released: Counter[tuple[TypeKey, str, str]] = Counter()
     outdated = 0
     for operations in _releasable(platform, base):
-        fits = _fits(known.view, operations)
+        fits = fits_snapshot(known.view, operations)
         outdated += int((~fits).sum())
         fitting = operations.filter(pa.array(fits))
         _count(released, fitting)
@@ -138,27 +135,6 @@ def _held(chunk: pa.Table) -> pa.ChunkedArray:
     held = pc.equal(chunk["verdict"], Verdict.HELD.value)
     never = pc.is_in(chunk["guard"], value_set=pa.array(sorted(NEVER_RELEASED), pa.string()))
     return pc.and_(held, pc.invert(never))
-
-
-def _fits(view: SnapshotView, operations: pa.Table) -> npt.NDArray[np.bool_]:
-    """Say of each operation whether the snapshot is still what it was planned against."""
-    fits = np.zeros(len(operations), bool)
-    names = operations.select(["kind", "type_name"])
-    for group in names.group_by(["kind", "type_name"]).aggregate([]).to_pylist():
-        same_kind = pc.equal(names["kind"], group["kind"])
-        same_type = pc.equal(names["type_name"], group["type_name"])
-        at = np.flatnonzero(pc.and_(same_kind, same_type).to_numpy(zero_copy_only=False))
-        rows = operations.take(pa.array(at))
-        key_hi, key_lo = _words(rows, "key_hi"), _words(rows, "key_lo")
-        now = view.hashes(Kind(group["kind"]), group["type_name"], key_hi, key_lo)
-        then = digest_halves(rows["before_digest"])
-        fits[at] = (now[0] == then[0]) & (now[1] == then[1])
-    return fits
-
-
-def _words(rows: pa.Table, column: str) -> U64:
-    words: U64 = rows[column].to_numpy().astype(np.uint64, copy=False)
-    return words
 
 
 def _planned(operations: pa.Table) -> pa.Table:

@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -25,9 +24,9 @@ from penstock.ports.audit_log import AuditEntry
 from penstock.ports.control import PlanExecution
 from penstock.publish.state import FOLLOW_UPS, Intent, PublishState, PublishStatus
 from penstock.snapshot.view import SnapshotView
-from penstock.use_cases.advance_snapshot import digest_halves
 from penstock.use_cases.batch_writer import KindRows
 from penstock.use_cases.corrections import check_free, land_correction
+from penstock.use_cases.fitting import fits_snapshot
 from penstock.use_cases.known_rows import KnownRows
 from penstock.use_cases.platform import Platform
 from penstock.use_cases.stored_plans import open_plan, plan_chunks
@@ -132,7 +131,7 @@ class _Inverse:
                 yield kind, _as_rows(kind, rows, removes)
 
     def _without_conflicts(self, kind: Kind, type_name: str, operations: pa.Table) -> pa.Table:
-        fits = self._is_as_left(kind, type_name, operations)
+        fits = fits_snapshot(self.view, operations, side="after_digest")
         named = np.array([key in self.take for key in operations["key"].to_pylist()], bool)
         self.counts["conflicts"] += int((~fits & ~named).sum())
         self.counts["taken"] += int((~fits & named).sum())
@@ -148,18 +147,6 @@ class _Inverse:
                 )
             )
         return operations.filter(pa.array(fits | named))
-
-    def _is_as_left(
-        self, kind: Kind, type_name: str, operations: pa.Table
-    ) -> npt.NDArray[np.bool_]:
-        now = self.view.hashes(
-            kind,
-            type_name,
-            operations["key_hi"].to_numpy().astype(np.uint64, copy=False),
-            operations["key_lo"].to_numpy().astype(np.uint64, copy=False),
-        )
-        left = digest_halves(operations["after_digest"])
-        return np.asarray((now[0] == left[0]) & (now[1] == left[1]), bool)
 
 
 def rollback(

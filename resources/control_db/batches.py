@@ -62,8 +62,13 @@ class SqlBatches(Database):
         with self._reading() as connection:
             for start in range(0, len(batches), _PAGE):
                 page = batches[start : start + _PAGE]
-                for column in (_BATCH_ID, dead_letter.c.subject):
-                    known.update(connection.scalars(select(column).where(column.in_(page))))
+                admitted = select(_BATCH_ID).where(_BATCH_ID.in_(page))
+                known.update(connection.scalars(admitted))
+                # A requeued letter is looked at again.
+                letters = select(dead_letter.c.subject).where(
+                    dead_letter.c.subject.in_(page), dead_letter.c.status != "requeued"
+                )
+                known.update(connection.scalars(letters))
         return known
 
     def list_batches(

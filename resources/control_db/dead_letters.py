@@ -25,7 +25,12 @@ from penstock.publish.dead_letters import (
 from penstock.publish.state import PublishState
 from resources.control_db.engine import Database, insert_new
 from resources.control_db.rows import storable_json, storable_text
-from resources.control_db.tables import dead_letter, dead_letter_event
+from resources.control_db.tables import (
+    dead_letter,
+    dead_letter_event,
+    operation_exception,
+    publish_state,
+)
 
 LETTER_OUTCOMES = frozenset({"refused", "rejected", "conflict", "lost"})
 """Outcomes of an operation that no retry mends."""
@@ -113,24 +118,60 @@ class SqlDeadLetters(Database):
         self, *, chosen: LetterFilter | None = None, limit: int = 1000
     ) -> list[LetterGroup]:
         """Return dead letters by fingerprint, the newest group first."""
-        table = dead_letter.c
-        last_at = func.max(table.recorded_at).label("last_at")
-        query = _chosen(
-            select(
-                table.fingerprint,
-                func.max(table.code).label("code"),
-                func.max(table.message).label("message"),
-                func.max(table.type_name).label("type_name"),
-                func.max(table.target_id).label("target_id"),
-                func.count().label("letters"),
-                func.min(table.recorded_at).label("first_at"),
-                last_at,
-            ),
-            chosen or LetterFilter(),
-        )
-        query = query.group_by(table.fingerprint).order_by(last_at.desc(), table.fingerprint)
+        query = _chosen(_grouped(), chosen or LetterFilter())
         with self._reading() as connection:
             return [LetterGroup(**row) for row in connection.execute(query.limit(limit)).mappings()]
+
+    def requeued_since(self, moment: datetime) -> int:
+        """Return how many dead letters were requeued or fixed since a moment."""
+        table = dead_letter_event.c
+        asked = table.event.in_([str(LetterEvent.REQUEUED), str(LetterEvent.FIXED)])
+        query = select(func.count()).where(asked, table.at > moment)
+        with self._reading() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def unalerted_groups(self, *, silent_since: datetime, limit: int = 100) -> list[LetterGroup]:
+        """Return open letters that nobody was alerted of, by fingerprint, but for those alerted of lately."""
+        table = dead_letter.c
+        lately = select(table.fingerprint).where(table.alerted_at > silent_since)
+        is_open = and_(table.status == str(LetterStatus.OPEN), table.alerted_at.is_(None))
+        query = _grouped(is_open, table.fingerprint.not_in(lately)).limit(limit)
+        with self._reading() as connection:
+            return [LetterGroup(**row) for row in connection.execute(query).mappings()]
+
+    def mark_alerted(self, fingerprint: str, *, until: datetime, now: datetime) -> None:
+        """Note that the letters of a fingerprint recorded up to a moment have been alerted of."""
+        table = dead_letter.c
+        mine = and_(
+            table.fingerprint == fingerprint, table.alerted_at.is_(None), table.recorded_at <= until
+        )
+        with self._writing() as connection:
+            connection.execute(update(dead_letter).where(mine).values(alerted_at=now))
+
+    def change_letter_data(self, dead_letter_id: str, data: str) -> None:
+        """Replace what is to be tried next time; the original stays where ``data_path`` says."""
+        mine = dead_letter.c.dead_letter_id == dead_letter_id
+        with self._writing() as connection:
+            connection.execute(update(dead_letter).where(mine).values(data=storable_text(data)))
+
+    def blocked_exceptions(
+        self, batch: str, target: str, operation_ids: Sequence[str]
+    ) -> list[OperationException]:
+        """Return the open exceptions that some operations block, by operation id."""
+        table = operation_exception.c
+        found = []
+        columns = [table[field.name] for field in fields(OperationException)]
+        with self._reading() as connection:
+            for page in _pages(operation_ids):
+                query = select(*columns).where(
+                    table.batch_id == batch,
+                    table.target_id == target,
+                    table.settled_by.is_(None),
+                    table.blocked_by.in_(page),
+                )
+                rows = connection.execute(query.order_by(table.operation_id)).mappings()
+                found += [OperationException(**row) for row in rows]
+        return found
 
     def move_letters(
         self,
@@ -148,7 +189,7 @@ class SqlDeadLetters(Database):
                 rows = select(dead_letter.c.dead_letter_id, dead_letter.c.status).where(
                     dead_letter.c.dead_letter_id.in_(page)
                 )
-                found = dict(connection.execute(rows.with_for_update()).tuples().all())
+                found = {row[0]: row[1] for row in connection.execute(rows.with_for_update())}
                 _check_all_there(page, found)
                 for name, status in found.items():
                     try:
@@ -214,6 +255,16 @@ def record_batch_letter(
         data_path=state.s3_path,
     )
     _record(connection, [letter], attempt.failed_at)
+    reopen_corrected(connection, state, attempt.failed_at)
+
+
+def reopen_corrected(connection: Connection, state: PublishState, now: datetime) -> None:
+    """Open again what was requeued in a correction that came to nothing."""
+    mine = and_(
+        dead_letter.c.correction_batch_id == state.batch_id,
+        dead_letter.c.status == str(LetterStatus.REQUEUED),
+    )
+    move(connection, mine, LetterEvent.FAILED_AGAIN, now, batch_id=state.batch_id)
 
 
 def record_operation_letters(
@@ -230,8 +281,40 @@ def record_operation_letters(
     """
     bad = [exception for exception in exceptions if exception.outcome in LETTER_OUTCOMES]
     for page in _pages(bad):
-        _supersede_same_entities(connection, state, page, now)
-        _record(connection, [_letter(state, e, data.get(e.operation_id), now) for e in page], now)
+        fresh = _not_reopened(connection, state, page, now)
+        _supersede_same_entities(connection, state, fresh, now)
+        _record(connection, [_letter(state, e, data.get(e.operation_id), now) for e in fresh], now)
+
+
+def _not_reopened(
+    connection: Connection,
+    state: PublishState,
+    exceptions: Sequence[OperationException],
+    now: datetime,
+) -> list[OperationException]:
+    """Open again the letters that failed in the correction they were requeued in; return what is new."""
+    table = dead_letter.c
+    columns = (table.dead_letter_id, table.kind, table.type_name, table.key, table.to_key)
+    query = select(*columns).where(
+        table.correction_batch_id == state.batch_id,
+        table.target_id == state.target_id,
+        table.status == str(LetterStatus.REQUEUED),
+    )
+    requeued = {tuple(row[1:]): row[0] for row in connection.execute(query)}
+    fresh = []
+    for e in exceptions:
+        letter = requeued.get((e.kind, e.type_name, storable_text(e.key), storable_text(e.to_key)))
+        if letter is None:
+            fresh.append(e)
+            continue
+        mine = table.dead_letter_id == letter
+        said = {"code": e.code, "message": storable_text(e.message)}
+        move(connection, mine, LetterEvent.FAILED_AGAIN, now, batch_id=state.batch_id, **said)
+        cause = fingerprint(
+            code=e.code, message=e.message, type_name=e.type_name, target=state.target_id
+        )
+        connection.execute(update(dead_letter).where(mine).values(**said, fingerprint=cause))
+    return fresh
 
 
 def supersede_others(connection: Connection, state: PublishState, now: datetime) -> None:
@@ -262,7 +345,57 @@ def resolve_corrected(connection: Connection, state: PublishState, now: datetime
     requeued = and_(
         mine, or_(table.status == str(LetterStatus.REQUEUED), table.operation_id.is_(None))
     )
+    _settle_corrected(connection, state)
     move(connection, requeued, LetterEvent.RESOLVED, now, batch_id=state.batch_id)
+
+
+def _settle_corrected(connection: Connection, state: PublishState) -> None:
+    """Settle, at the batches that they are of, what was requeued in a correction, with all that it had blocked.
+
+    What failed again, or is blocked again, stands with the correction from now on.
+    """
+    letters, exceptions = dead_letter.c, operation_exception
+    carried = select(letters.batch_id, letters.operation_id).where(
+        letters.correction_batch_id == state.batch_id,
+        letters.target_id == state.target_id,
+        letters.operation_id.is_not(None),
+    )
+    ids: dict[str, list[str]] = {}
+    for batch, operation in connection.execute(carried):
+        ids.setdefault(batch, []).append(operation)
+    for batch, operations in ids.items():
+        for page in _pages(operations):
+            mine = and_(
+                exceptions.c.batch_id == batch,
+                exceptions.c.target_id == state.target_id,
+                exceptions.c.settled_by.is_(None),
+                or_(exceptions.c.operation_id.in_(page), exceptions.c.blocked_by.in_(page)),
+            )
+            connection.execute(update(exceptions).where(mine).values(settled_by=state.batch_id))
+        _recount(connection, batch, state.target_id)
+
+
+def _recount(connection: Connection, batch: str, target: str) -> None:
+    """Count anew what a COMPLETE batch left out."""
+    states, exceptions = publish_state, operation_exception.c
+    mine = and_(states.c.batch_id == batch, states.c.target_id == target)
+    row = connection.execute(select(states.c.plan_digest, states.c.base_plan_digest).where(mine))
+    digests = [digest for digest in row.one() if digest is not None]
+    query = (
+        select(exceptions.outcome, func.count())
+        .where(
+            exceptions.batch_id == batch,
+            exceptions.target_id == target,
+            exceptions.plan_digest.in_(digests),
+            exceptions.settled_by.is_(None),
+        )
+        .group_by(exceptions.outcome)
+    )
+    found: dict[str, int] = {row[0]: row[1] for row in connection.execute(query)}
+    counts = {"held": found.pop("held", 0), "blocked": found.pop("blocked", 0)}
+    counts["rejected"] = sum(found.values())
+    values = {**counts, "exceptions": sum(counts.values())}
+    connection.execute(update(states).where(mine).values(**values))
 
 
 def _batch_letter(
@@ -411,6 +544,27 @@ def _chosen(query: Select[Any], chosen: LetterFilter) -> Select[Any]:
         if value is not None:
             query = query.where(column == value)
     return query
+
+
+def _grouped(*conditions: ColumnElement[bool]) -> Select[Any]:
+    table = dead_letter.c
+    last_at = func.max(table.recorded_at).label("last_at")
+    return (
+        select(
+            table.fingerprint,
+            func.max(table.code).label("code"),
+            func.max(table.message).label("message"),
+            func.max(table.type_name).label("type_name"),
+            func.max(table.source_id).label("source_id"),
+            func.max(table.target_id).label("target_id"),
+            func.count().label("letters"),
+            func.min(table.recorded_at).label("first_at"),
+            last_at,
+        )
+        .where(*conditions)
+        .group_by(table.fingerprint)
+        .order_by(last_at.desc(), table.fingerprint)
+    )
 
 
 def _check_all_there(wanted: Sequence[str], found: Mapping[str, str]) -> None:

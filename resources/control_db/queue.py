@@ -47,6 +47,7 @@ from penstock.publish.state import (
 )
 from resources.control_db.approvals import void_approvals
 from resources.control_db.audit_log import add_act
+from resources.control_db.dead_letters import reopen_corrected
 from resources.control_db.engine import Database
 from resources.control_db.lane_heads import LaneHead, LaneId, is_open, lane_heads, source_specs
 from resources.control_db.lanes import read_lanes
@@ -162,6 +163,7 @@ class SqlQueue(Database):
                 void_approvals(connection, before, now, why=message)
             write_state(connection, before, after)
             end_start(connection, after)
+            reopen_corrected(connection, after, now)
             if act is not None:
                 add_act(connection, act)
         return after
