@@ -45,6 +45,8 @@ def _group(prefix: str, group: Any) -> Iterator[str]:
     for name, command in group.commands.items():
         full = f"{prefix} {name}"
         if hasattr(command, "commands"):
+            if command.invoke_without_command:
+                yield from _command(full, command)
             yield from _group(full, command)
         else:
             yield from _command(full, command)
