@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select, update
 
 from penstock.errors import IllegalMove, NotFound
 from penstock.identity.ids import SourceId
-from penstock.ports.attempts import PublishAttempt
 from penstock.ports.control import OperationException
 from penstock.ports.dead_letters import DeadLetter, LetterFilter, LetterGroup, LetterHistory
 from penstock.publish.dead_letters import (
-    LETTER_MOVES,
     LetterEvent,
     LetterStatus,
-    fingerprint,
     next_letter_status,
 )
-from penstock.publish.state import PublishState
-from resources.control_db.engine import Database, insert_new
-from resources.control_db.rows import storable_json, storable_text
+from resources.control_db.engine import Database
+from resources.control_db.letter_records import batch_letter, move, pages, record_letters
+from resources.control_db.rows import storable_text
 from resources.control_db.tables import (
     dead_letter,
     dead_letter_event,
     operation_exception,
-    publish_state,
 )
 
 LETTER_OUTCOMES = frozenset({"refused", "rejected", "conflict", "lost"})
@@ -63,7 +58,7 @@ class SqlDeadLetters(Database):
 
         ``details`` must be JSON.
         """
-        letter = _batch_letter(
+        letter = batch_letter(
             subject=subject,
             where=where,
             source_id=source_id,
@@ -76,7 +71,7 @@ class SqlDeadLetters(Database):
             data_path=data_path,
         )
         with self._writing() as connection:
-            _record(connection, [letter], now)
+            record_letters(connection, [letter], now)
             return _read(connection, letter.dead_letter_id)
 
     def get_dead_letter(self, dead_letter_id: str) -> DeadLetter:
@@ -162,7 +157,7 @@ class SqlDeadLetters(Database):
         found = []
         columns = [table[field.name] for field in fields(OperationException)]
         with self._reading() as connection:
-            for page in _pages(operation_ids):
+            for page in pages(operation_ids):
                 query = select(*columns).where(
                     table.batch_id == batch,
                     table.target_id == target,
@@ -185,7 +180,7 @@ class SqlDeadLetters(Database):
     ) -> int:
         """Make one move of several dead letters in one transaction, all or none; return how many."""
         with self._writing() as connection:
-            for page in _pages(list(dict.fromkeys(dead_letter_ids))):
+            for page in pages(list(dict.fromkeys(dead_letter_ids))):
                 rows = select(dead_letter.c.dead_letter_id, dead_letter.c.status).where(
                     dead_letter.c.dead_letter_id.in_(page)
                 )
@@ -200,320 +195,6 @@ class SqlDeadLetters(Database):
                 happened = {"actor": actor, "message": message, "batch_id": batch_id}
                 move(connection, mine, event, now, **happened)
         return len(set(dead_letter_ids))
-
-
-def move(
-    connection: Connection,
-    condition: ColumnElement[bool],
-    event: LetterEvent,
-    now: datetime,
-    *,
-    actor: str | None = None,
-    code: str | None = None,
-    message: str | None = None,
-    batch_id: str | None = None,
-) -> None:
-    """Make one move of all dead letters that meet a condition and can make it, and record it of each."""
-    table, events = dead_letter.c, dead_letter_event
-    before = [str(status) for status, moves in LETTER_MOVES.items() if event in moves]
-    (after,) = {str(moves[event]) for moves in LETTER_MOVES.values() if event in moves}
-    movable = and_(condition, table.status.in_(before))
-    last = select(func.coalesce(func.max(events.c.number), 0) + 1)
-    number = last.where(events.c.dead_letter_id == table.dead_letter_id).scalar_subquery()
-    values = {
-        "at": now,
-        "event": str(event),
-        "actor": storable_text(actor),
-        "code": code,
-        "message": storable_text(message),
-        "batch_id": batch_id,
-    }
-    constants = (literal(value, events.c[name].type) for name, value in values.items())
-    happened = select(table.dead_letter_id, number, *constants).where(movable)
-    names = ["dead_letter_id", "number", *values]
-    connection.execute(events.insert().from_select(names, happened))
-    changed: dict[str, Any] = {"status": after, "updated_at": now}
-    if event in {LetterEvent.REQUEUED, LetterEvent.FIXED}:
-        changed["correction_batch_id"] = batch_id
-    connection.execute(update(dead_letter).where(movable).values(**changed))
-
-
-def record_batch_letter(
-    connection: Connection, state: PublishState, attempt: PublishAttempt
-) -> None:
-    """Make a dead letter of a batch, in the transaction that gives it up."""
-    letter = _batch_letter(
-        subject=state.batch_id,
-        where=attempt.step,
-        source_id=state.source_id,
-        code=attempt.code,
-        message=attempt.message,
-        now=attempt.failed_at,
-        details={"target_id": state.target_id, "intent": str(state.intent)},
-        batch_id=state.batch_id,
-        target_id=state.target_id,
-        data_path=state.s3_path,
-    )
-    _record(connection, [letter], attempt.failed_at)
-    reopen_corrected(connection, state, attempt.failed_at)
-
-
-def reopen_corrected(connection: Connection, state: PublishState, now: datetime) -> None:
-    """Open again what was requeued in a correction that came to nothing."""
-    mine = and_(
-        dead_letter.c.correction_batch_id == state.batch_id,
-        dead_letter.c.status == str(LetterStatus.REQUEUED),
-    )
-    move(connection, mine, LetterEvent.FAILED_AGAIN, now, batch_id=state.batch_id)
-
-
-def record_operation_letters(
-    connection: Connection,
-    state: PublishState,
-    exceptions: Sequence[OperationException],
-    data: Mapping[str, str],
-    now: datetime,
-) -> None:
-    """Make dead letters of the operations of a chunk that no retry mends, in the transaction that records the chunk.
-
-    The same operation again has failed again. An older open letter of the same entity in the lane is superseded: there
-    is one open letter for an entity.
-    """
-    bad = [exception for exception in exceptions if exception.outcome in LETTER_OUTCOMES]
-    for page in _pages(bad):
-        fresh = _not_reopened(connection, state, page, now)
-        _supersede_same_entities(connection, state, fresh, now)
-        _record(connection, [_letter(state, e, data.get(e.operation_id), now) for e in fresh], now)
-
-
-def _not_reopened(
-    connection: Connection,
-    state: PublishState,
-    exceptions: Sequence[OperationException],
-    now: datetime,
-) -> list[OperationException]:
-    """Open again the letters that failed in the correction they were requeued in; return what is new."""
-    table = dead_letter.c
-    columns = (table.dead_letter_id, table.kind, table.type_name, table.key, table.to_key)
-    query = select(*columns).where(
-        table.correction_batch_id == state.batch_id,
-        table.target_id == state.target_id,
-        table.status == str(LetterStatus.REQUEUED),
-    )
-    requeued = {tuple(row[1:]): row[0] for row in connection.execute(query)}
-    fresh = []
-    for e in exceptions:
-        letter = requeued.get((e.kind, e.type_name, storable_text(e.key), storable_text(e.to_key)))
-        if letter is None:
-            fresh.append(e)
-            continue
-        mine = table.dead_letter_id == letter
-        said = {"code": e.code, "message": storable_text(e.message)}
-        move(connection, mine, LetterEvent.FAILED_AGAIN, now, batch_id=state.batch_id, **said)
-        cause = fingerprint(
-            code=e.code, message=e.message, type_name=e.type_name, target=state.target_id
-        )
-        connection.execute(update(dead_letter).where(mine).values(**said, fingerprint=cause))
-    return fresh
-
-
-def supersede_others(connection: Connection, state: PublishState, now: datetime) -> None:
-    """Settle what other batches of a lane left open, once a full batch has been published: it has decided anew."""
-    table = dead_letter.c
-    planned_before = and_(table.operation_id.is_not(None), table.plan_digest != state.plan_digest)
-    others = and_(
-        table.source_id == state.source_id,
-        table.target_id == state.target_id,
-        or_(table.batch_id != state.batch_id, planned_before),
-        table.status == str(LetterStatus.OPEN),
-    )
-    said = f"batch {state.batch_id} was published since, and decided about it anew"
-    move(connection, others, LetterEvent.SUPERSEDED, now, message=said, batch_id=state.batch_id)
-
-
-def resolve_corrected(connection: Connection, state: PublishState, now: datetime) -> None:
-    """Resolve what was requeued in a batch that has been published; what failed again in it is open already."""
-    table = dead_letter.c
-    mine = and_(
-        or_(
-            table.correction_batch_id == state.batch_id,
-            and_(table.batch_id == state.batch_id, table.operation_id.is_(None)),
-        ),
-        table.target_id == state.target_id,
-        table.status.in_([str(LetterStatus.REQUEUED), str(LetterStatus.OPEN)]),
-    )
-    requeued = and_(
-        mine, or_(table.status == str(LetterStatus.REQUEUED), table.operation_id.is_(None))
-    )
-    _settle_corrected(connection, state)
-    move(connection, requeued, LetterEvent.RESOLVED, now, batch_id=state.batch_id)
-
-
-def _settle_corrected(connection: Connection, state: PublishState) -> None:
-    """Settle, at the batches that they are of, what was requeued in a correction, with all that it had blocked.
-
-    What failed again, or is blocked again, stands with the correction from now on.
-    """
-    letters, exceptions = dead_letter.c, operation_exception
-    carried = select(letters.batch_id, letters.operation_id).where(
-        letters.correction_batch_id == state.batch_id,
-        letters.target_id == state.target_id,
-        letters.operation_id.is_not(None),
-    )
-    ids: dict[str, list[str]] = {}
-    for batch, operation in connection.execute(carried):
-        ids.setdefault(batch, []).append(operation)
-    for batch, operations in ids.items():
-        for page in _pages(operations):
-            mine = and_(
-                exceptions.c.batch_id == batch,
-                exceptions.c.target_id == state.target_id,
-                exceptions.c.settled_by.is_(None),
-                or_(exceptions.c.operation_id.in_(page), exceptions.c.blocked_by.in_(page)),
-            )
-            connection.execute(update(exceptions).where(mine).values(settled_by=state.batch_id))
-        _recount(connection, batch, state.target_id)
-
-
-def _recount(connection: Connection, batch: str, target: str) -> None:
-    """Count anew what a COMPLETE batch left out."""
-    states, exceptions = publish_state, operation_exception.c
-    mine = and_(states.c.batch_id == batch, states.c.target_id == target)
-    row = connection.execute(select(states.c.plan_digest, states.c.base_plan_digest).where(mine))
-    digests = [digest for digest in row.one() if digest is not None]
-    query = (
-        select(exceptions.outcome, func.count())
-        .where(
-            exceptions.batch_id == batch,
-            exceptions.target_id == target,
-            exceptions.plan_digest.in_(digests),
-            exceptions.settled_by.is_(None),
-        )
-        .group_by(exceptions.outcome)
-    )
-    found: dict[str, int] = {row[0]: row[1] for row in connection.execute(query)}
-    counts = {"held": found.pop("held", 0), "blocked": found.pop("blocked", 0)}
-    counts["rejected"] = sum(found.values())
-    values = {**counts, "exceptions": sum(counts.values())}
-    connection.execute(update(states).where(mine).values(**values))
-
-
-def _batch_letter(
-    *,
-    subject: str,
-    where: str,
-    source_id: str | None,
-    code: str,
-    message: str,
-    now: datetime,
-    details: Mapping[str, Any] | None,
-    batch_id: str | None,
-    target_id: str | None,
-    data_path: str | None,
-) -> DeadLetter:
-    return DeadLetter(
-        dead_letter_id=_id_of(subject, code if target_id is None else f"{code}@{target_id}"),
-        subject=storable_text(subject) or "",
-        where=storable_text(where) or "",
-        source_id=storable_text(source_id),
-        code=code,
-        message=storable_text(message) or "",
-        details=storable_json(dict(details or {})),
-        recorded_at=now,
-        fingerprint=fingerprint(code=code, message=message, type_name=None, target=target_id),
-        batch_id=batch_id,
-        target_id=target_id,
-        data_path=storable_text(data_path),
-        updated_at=now,
-    )
-
-
-def _letter(
-    state: PublishState, exception: OperationException, data: str | None, now: datetime
-) -> DeadLetter:
-    short = data if data is not None and len(data) <= MAX_DATA_CHARACTERS else None
-    return DeadLetter(
-        dead_letter_id=_id_of(f"{state.batch_id}@{state.target_id}", exception.operation_id),
-        subject=exception.operation_id,
-        where="execute" if exception.outcome != "refused" else "plan",
-        source_id=state.source_id,
-        code=exception.code,
-        message=storable_text(exception.message) or "",
-        details={"outcome": exception.outcome},
-        recorded_at=now,
-        fingerprint=fingerprint(
-            code=exception.code,
-            message=exception.message,
-            type_name=exception.type_name,
-            target=state.target_id,
-        ),
-        batch_id=state.batch_id,
-        target_id=state.target_id,
-        plan_digest=state.plan_digest,
-        operation_id=exception.operation_id,
-        kind=exception.kind,
-        type_name=exception.type_name,
-        key=storable_text(exception.key),
-        to_key=storable_text(exception.to_key),
-        action=exception.action,
-        data=storable_text(short),
-        data_path=state.execution_plan_path,
-        updated_at=now,
-    )
-
-
-def _record(connection: Connection, letters: Sequence[DeadLetter], now: datetime) -> None:
-    ids = [letter.dead_letter_id for letter in letters]
-    known = select(dead_letter.c.dead_letter_id).where(dead_letter.c.dead_letter_id.in_(ids))
-    there = set(connection.execute(known).scalars())
-    if there:
-        again = dead_letter.c.dead_letter_id.in_(there)
-        move(connection, again, LetterEvent.FAILED_AGAIN, now)
-    fresh = [letter for letter in letters if letter.dead_letter_id not in there]
-    insert_new(connection, dead_letter, [{**asdict(x), "status": str(x.status)} for x in fresh])
-    recorded = [
-        {
-            "dead_letter_id": letter.dead_letter_id,
-            "number": 1,
-            "at": now,
-            "event": str(LetterEvent.RECORDED),
-            "code": letter.code,
-            "message": letter.message,
-            "batch_id": letter.batch_id,
-        }
-        for letter in fresh
-    ]
-    insert_new(connection, dead_letter_event, recorded)
-
-
-def _supersede_same_entities(
-    connection: Connection,
-    state: PublishState,
-    exceptions: Sequence[OperationException],
-    now: datetime,
-) -> None:
-    table = dead_letter.c
-    wanted = {
-        (e.kind, e.type_name, storable_text(e.key), storable_text(e.to_key)) for e in exceptions
-    }
-    names = select(
-        table.dead_letter_id, table.kind, table.type_name, table.key, table.to_key
-    ).where(
-        table.source_id == state.source_id,
-        table.target_id == state.target_id,
-        table.status == str(LetterStatus.OPEN),
-        table.operation_id.not_in([e.operation_id for e in exceptions]),
-        table.key.in_([key for _, _, key, _ in wanted]),
-    )
-    same = [row[0] for row in connection.execute(names) if tuple(row[1:]) in wanted]
-    if same:
-        older = table.dead_letter_id.in_(same)
-        move(connection, older, LetterEvent.SUPERSEDED, now, batch_id=state.batch_id)
-
-
-def _pages(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
-    for start in range(0, len(items), _PAGE):
-        yield items[start : start + _PAGE]
 
 
 def _read(connection: Connection, dead_letter_id: str) -> DeadLetter:
@@ -573,8 +254,3 @@ def _check_all_there(wanted: Sequence[str], found: Mapping[str, str]) -> None:
         raise NotFound(
             f"there is no dead letter {missing[0]!r}: `penstock dead-letters` lists what there is"
         )
-
-
-def _id_of(subject: str, code: str) -> str:
-    text = f"{len(code)}:{code}{subject}".encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(text, digest_size=16).hexdigest()

@@ -21,9 +21,9 @@ from penstock.ports.control import (
     Settlement,
 )
 from penstock.publish.state import Intent, PublishState
-from resources.control_db.dead_letters import record_operation_letters
 from resources.control_db.engine import Database, insert_new, upsert
 from resources.control_db.leases import hold, read_state
+from resources.control_db.letter_records import record_operation_letters
 from resources.control_db.rows import storable_text
 from resources.control_db.tables import execution_chunk, operation_exception, plan_execution
 

@@ -47,11 +47,11 @@ from penstock.publish.state import (
 )
 from resources.control_db.approvals import void_approvals
 from resources.control_db.audit_log import add_act
-from resources.control_db.dead_letters import reopen_corrected
 from resources.control_db.engine import Database
 from resources.control_db.lane_heads import LaneHead, LaneId, is_open, lane_heads, source_specs
 from resources.control_db.lanes import read_lanes
 from resources.control_db.leases import end_start, hold, lane_is, read_state, write_state
+from resources.control_db.letter_records import reopen_corrected
 from resources.control_db.tables import (
     IN_QUEUE,
     lane,

@@ -37,11 +37,6 @@ from penstock.publish.state import (
 from resources.control_db.approvals import use_approvals
 from resources.control_db.attempts import record_attempt
 from resources.control_db.audit_log import add_act
-from resources.control_db.dead_letters import (
-    record_batch_letter,
-    resolve_corrected,
-    supersede_others,
-)
 from resources.control_db.engine import Database, upsert
 from resources.control_db.executions import (
     begin_execution,
@@ -57,6 +52,11 @@ from resources.control_db.leases import (
     read_state,
     state_is,
     write_state,
+)
+from resources.control_db.letter_records import (
+    record_batch_letter,
+    resolve_corrected,
+    supersede_others,
 )
 from resources.control_db.rows import STATE_COLUMNS, state_of
 from resources.control_db.tables import publish_ledger, publish_state, snapshot
