@@ -5,7 +5,6 @@ looking for as long as fits between two of the daemon's: a batch waits for a loo
 """
 
 from collections.abc import Sequence
-from datetime import datetime
 
 import dagster as dg
 
@@ -16,6 +15,7 @@ from platform_assets.partitions import add_partitions
 from platform_assets.sources import declared_sources
 from resources.dagster_resources import PlatformResource
 from resources.settings import Settings
+from sensors.lost_runs import end_lost_runs
 
 IN_PROGRESS = [
     dg.DagsterRunStatus.QUEUED,
@@ -51,7 +51,7 @@ def s3_batches(
     while True:
         cursor = _look(context, opened, cursor)
         due = due_places(opened)
-        wanted = bool(due) and _wanted(context.instance, clock.now())
+        wanted = bool(due) and _wanted(context, opened)
         if wanted or clock.monotonic_s() + look_every_s > give_up_at:
             break
         clock.sleep(look_every_s)
@@ -87,14 +87,17 @@ def due_places(platform: Platform) -> list[QueuePlace]:
     return [place for place in places if place.waits_for is None]
 
 
-def _wanted(instance: dg.DagsterInstance, now: datetime) -> bool:
+def _wanted(context: dg.SensorEvaluationContext, platform: Platform) -> bool:
     """Say whether another run would find something to do.
 
     One that still takes batches goes on until the queue is empty. One that is older than its time only finishes the
-    slow batch it has; the others must not wait for that.
+    slow batch it has; the others must not wait for that, nor for one whose process is gone.
     """
+    now = platform.clock.now()
+    for run_id in end_lost_runs(context.instance, platform.control.list_leases(now=now)):
+        context.log.warning(f"run {run_id} has no process any more: it is marked as failed")
     filters = dg.RunsFilter(job_name=PUBLISH_JOB, statuses=IN_PROGRESS)
-    records = instance.get_run_records(filters, limit=MOST_RUNS)
+    records = context.instance.get_run_records(filters, limit=MOST_RUNS)
     taking = [r for r in records if (now - r.create_timestamp).total_seconds() < MAX_SECONDS]
     return not taking and len(records) < MOST_RUNS
 

@@ -22,7 +22,7 @@ from penstock.ports.audit_log import AuditEntry, AuditLog
 from penstock.ports.breakers import Breakers
 from penstock.ports.dead_letters import DeadLetter, DeadLetters
 from penstock.ports.pauses import Pauses
-from penstock.publish.queue import QueuePlace, QueuePolicy
+from penstock.publish.queue import Lease, QueuePlace, QueuePolicy
 from penstock.publish.state import FailureDetails, Intent, Move, PublishState, PublishStatus
 
 
@@ -199,6 +199,10 @@ class PublishQueue(Protocol):
 
     def renew(self, claim: Claim, *, now: datetime, lease_s: float) -> Claim:
         """Extend a lease, or raise ``LeaseLost``."""
+        ...
+
+    def list_leases(self, *, now: datetime) -> list[Lease]:
+        """Return the leases that are in force, by expiry."""
         ...
 
     def explain_queue(self, *, now: datetime, policy: QueuePolicy) -> list[QueuePlace]:
@@ -426,6 +430,7 @@ __all__ = [
     "DeadLetters",
     "Executions",
     "FailureDetails",
+    "Lease",
     "OperationException",
     "PublishQueue",
     "PublishStates",

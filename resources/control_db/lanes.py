@@ -19,7 +19,7 @@ from resources.control_db.traffic import read_traffic
 def read_lanes(connection: Connection, now: datetime, policy: QueuePolicy) -> list[Lane]:
     """Return every lane that has something in the queue, with all that waits in it."""
     specs = source_specs(connection)
-    leases = _leases(connection, now)
+    leases = read_leases(connection, now)
     snapshots = {
         (SourceId(row.source_id), TargetId(row.target_id)): row.source_timestamp
         for row in connection.execute(select(snapshot))
@@ -51,7 +51,8 @@ def _started(connection: Connection) -> dict[LaneId, BatchId]:
     }
 
 
-def _leases(connection: Connection, now: datetime) -> dict[LaneId, Lease]:
+def read_leases(connection: Connection, now: datetime) -> dict[LaneId, Lease]:
+    """Return the leases that are in force."""
     rows = connection.execute(select(lane).where(lane.c.lease_expires_at > now))
     return {
         (SourceId(row.source_id), TargetId(row.target_id)): Lease(

@@ -28,6 +28,7 @@ from penstock.ports.control import Claim
 from penstock.publish.queue import (
     CANCELLED,
     SUPERSEDED,
+    Lease,
     QueuePlace,
     QueuePolicy,
     order_queue,
@@ -49,7 +50,7 @@ from resources.control_db.approvals import void_approvals
 from resources.control_db.audit_log import add_act
 from resources.control_db.engine import Database
 from resources.control_db.lane_heads import LaneHead, LaneId, is_open, lane_heads, source_specs
-from resources.control_db.lanes import read_lanes
+from resources.control_db.lanes import read_lanes, read_leases
 from resources.control_db.leases import end_start, hold, lane_is, read_state, write_state
 from resources.control_db.letter_records import reopen_corrected
 from resources.control_db.tables import (
@@ -102,6 +103,12 @@ class SqlQueue(Database):
             hold(connection, claim)
             connection.execute(update(lane).where(where).values(lease_expires_at=expires_at))
         return replace(claim, lease_expires_at=expires_at)
+
+    def list_leases(self, *, now: datetime) -> list[Lease]:
+        """Return the leases that are in force, by expiry."""
+        with self._reading() as connection:
+            leases = read_leases(connection, now).values()
+        return sorted(leases, key=lambda lease: (lease.expires_at, lease.worker_id))
 
     def explain_queue(self, *, now: datetime, policy: QueuePolicy) -> list[QueuePlace]:
         """Return every waiting batch in the order it would be claimed, with its arithmetic.

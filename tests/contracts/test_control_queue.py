@@ -356,6 +356,20 @@ class TestLeases:
         with pytest.raises(LeaseLost, match="has ended its lease on lane a -> registry"):
             fail(control_store, claimed)
 
+    def test_leases_in_force_are_listed(self, control_store: SqlControlStore) -> None:
+        """By expiry, and only until they expire or end."""
+        for source in ("a", "b", "c"):
+            admit(control_store, source, 1)
+        late = must_claim(control_store, "late", now=at(0.5))
+        soon, done = must_claim(control_store, "soon"), must_claim(control_store, "done")
+        finish(control_store, done)
+        listed = control_store.list_leases(now=at(0.9))
+        assert [(each.worker_id, each.batch_id) for each in listed] == [
+            ("soon", soon.state.batch_id),
+            ("late", late.state.batch_id),
+        ]
+        assert [each.worker_id for each in control_store.list_leases(now=at(1))] == ["late"]
+
     def test_tokens_only_grow(self, control_store: SqlControlStore) -> None:
         """From claim to claim of a lane, whoever makes it and however it ends."""
         tokens = []
