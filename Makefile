@@ -37,7 +37,7 @@ $(shell rm -rf .venv .tools)
 endif
 endif
 
-.PHONY: help setup demo up test check architecture format bench lock clean
+.PHONY: help setup demo up test crash check architecture format bench lock clean
 
 help:  ## Say what there is to make.
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -52,6 +52,9 @@ up: setup  ## Run the whole stack until Ctrl-C.
 
 test: setup  ## Run every test.
 	@env -u DAGSTER_HOME $(RUN) pytest -n 2 $(ARGS)
+
+crash: setup  ## Kill processes at every named point and at random, some 2,000 times, and compare.
+	@env -u DAGSTER_HOME $(RUN) tests.crash $(ARGS)
 
 check: setup  ## Lint, format, types, layers, architecture, Dagster's definitions.
 	@home=$$(mktemp -d)
