@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
+from penstock.batch.guard_policy import GuardPolicy
 from penstock.batch.source import SourceDefinition
 from penstock.identity.ids import BatchId
 from penstock.use_cases.discover_batches import discover_batches
@@ -39,6 +40,10 @@ class PublishedHome:
     """A view whose SQL changed between the two."""
     dropped: str
     """A table that was dropped between the two."""
+    held: BatchId
+    """A batch of another source, whose deletes a guard holds."""
+    held_plan: str
+    """Digest of its plan."""
 
 
 def publish_home(folder: Path) -> PublishedHome:
@@ -63,6 +68,7 @@ def publish_home(folder: Path) -> PublishedHome:
     connection.close()
     second, cursor = _land(platform, shop, hours_ago=2, cursor=cursor)
     assert publish_next(platform, "worker") is not None
+    held, plan, cursor = _publish_held(platform, folder / "depot.db", cursor)
     waiting, _ = _land(platform, shop, hours_ago=1, cursor=cursor)
     platform.control.engine.dispose()
     return PublishedHome(
@@ -72,7 +78,28 @@ def publish_home(folder: Path) -> PublishedHome:
         waiting=waiting,
         entity="shop/main/big",
         dropped="shop/main/scratch",
+        held=held,
+        held_plan=plan,
     )
+
+
+def _publish_held(platform: Platform, database: Path, cursor: str) -> tuple[BatchId, str, str]:
+    """Publish a source that may lose nothing, and then lose a table of it; returns that batch, its plan and the cursor."""
+    connection = sqlite3.connect(database)
+    connection.executescript("CREATE TABLE bin (id INTEGER PRIMARY KEY); CREATE TABLE old (id INTEGER);")
+    depot = sql_catalog("depot", url=f"sqlite:///{database}", name="depot")
+    depot = replace(depot, spec=replace(depot.spec, guard_policy=GuardPolicy(max_deletes=0)))
+    platform.control.sync_sources([*platform.control.list_sources(), depot.spec])
+    _, cursor = _land(platform, depot, hours_ago=3, cursor=cursor)
+    assert publish_next(platform, "worker") is not None
+    connection.executescript("DROP TABLE old")
+    connection.close()
+    held, cursor = _land(platform, depot, hours_ago=2, cursor=cursor)
+    report = publish_next(platform, "worker")
+    assert report is not None
+    assert report.state.held
+    assert report.state.plan_digest
+    return held, report.state.plan_digest, cursor
 
 
 def _land(

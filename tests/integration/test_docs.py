@@ -60,6 +60,8 @@ def test_the_commands_of_a_page_work(block: Block, home: PublishedHome) -> None:
             "PENSTOCK_HOME": str(home.home),
             "BATCH": home.second if "republish" not in block.text else home.first,
             "WAITING": home.waiting,
+            "HELD": home.held,
+            "PLAN": home.held_plan,
             "SOURCE": "shop",
             "ENTITY": home.entity,
         },
