@@ -16,7 +16,16 @@ from typing import Annotated
 import typer
 
 from control_plane import showing
-from control_plane.commands import audit, breakers, dead_letters, holds, operate, plan, rollback
+from control_plane.commands import (
+    audit,
+    breakers,
+    dead_letters,
+    holds,
+    operate,
+    plan,
+    retention,
+    rollback,
+)
 from control_plane.showing import AsJson, Batch, Limit, Source, Target
 
 USAGE_ERROR = 2
@@ -52,6 +61,7 @@ app.command()(operate.requeue)
 app.command()(operate.republish)
 app.command()(operate.cancel)
 app.command()(rollback.rollback)
+app.command()(retention.retain)
 app.command()(audit.audit)
 app.command()(breakers.breakers)
 app.add_typer(breakers.app, name="breaker")

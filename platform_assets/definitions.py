@@ -13,6 +13,7 @@ from jobs.holds import approve_hold, reject_hold
 from jobs.operate import OPERATOR_JOBS
 from jobs.publish import publish
 from jobs.republish import republish
+from jobs.retention import retention, retention_schedule
 from jobs.rollback import rollback
 from penstock.batch.source import SourceDefinition
 from platform_assets.assets import source_assets
@@ -40,11 +41,13 @@ def definitions_of(sources: tuple[SourceDefinition, ...]) -> dg.Definitions:
             *DEAD_LETTER_JOBS,
             dead_letter_alerts,
             rollback,
+            retention,
         ],
         sensors=[s3_batches],
         schedules=[
             *(schedule_of(s.spec) for s in sources if s.spec.cadence_s is not None),
             *alert_schedules(),
+            retention_schedule,
         ],
         resources={"platform": platform_resource(Settings.from_env())},
         executor=dg.in_process_executor,

@@ -16,6 +16,7 @@ from penstock.batch.guard_policy import GuardPolicy
 from penstock.errors import PenstockError
 from penstock.publish.breaker import BreakerPolicy
 from penstock.publish.queue import QueuePolicy
+from penstock.publish.retention import RetentionPolicy
 from penstock.publish.retry import RetryPolicy
 from resources.targets.http_settings import HttpEndpoint
 
@@ -90,6 +91,10 @@ class Settings(BaseModel):
         default_factory=dict,
         description="When a target is tried again after all other retries: a JSON object of target id to a cron "
         'expression in UTC, or in the zone that is named behind it: `{"wiki": "0 2 * * SUN Europe/Berlin"}`.',
+    )
+    retention_policy: Json[RetentionPolicy] | RetentionPolicy = Field(
+        default_factory=RetentionPolicy,
+        description="How long batches are kept with all that belongs to them, as a JSON object.",
     )
     verify_sample: int = Field(
         default=32,

@@ -49,6 +49,7 @@ def open_platform(settings: Settings, *, objects: ObjectStore | None = None) -> 
         requeues_per_minute=settings.requeues_per_minute,
         next_window=MaintenanceWindows(settings.maintenance_windows, targets),
         verify_sample=settings.verify_sample,
+        retention_policy=settings.retention_policy,
         lease_s=settings.lease_s,
         chunk_operations=settings.chunk_operations,
     )

@@ -22,6 +22,7 @@ from penstock.ports.audit_log import AuditEntry, AuditLog
 from penstock.ports.breakers import Breakers
 from penstock.ports.dead_letters import DeadLetter, DeadLetters
 from penstock.ports.pauses import Pauses
+from penstock.ports.retention import Retention
 from penstock.publish.queue import Lease, QueuePlace, QueuePolicy
 from penstock.publish.state import FailureDetails, Intent, Move, PublishState, PublishStatus
 
@@ -414,6 +415,7 @@ class ControlStore(
     AuditLog,
     Breakers,
     Pauses,
+    Retention,
     Protocol,
 ):
     """All of the control database, as use cases take it."""

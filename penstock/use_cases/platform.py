@@ -16,6 +16,7 @@ from penstock.ports.scratch import Scratch
 from penstock.ports.target import Target
 from penstock.publish.breaker import BreakerPolicy
 from penstock.publish.queue import QueuePolicy
+from penstock.publish.retention import RetentionPolicy
 from penstock.publish.retry import RetryPolicy
 
 
@@ -40,6 +41,7 @@ class Platform:
     """How many applied operations of each chunk are read back; -1 for all of them."""
     requeues_per_minute: int = 10_000
     """How many dead letters may be requeued in a minute."""
+    retention_policy: RetentionPolicy = field(default_factory=RetentionPolicy)
     lease_s: float = 30.0
     chunk_operations: int = 10_000
 

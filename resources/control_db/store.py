@@ -15,6 +15,7 @@ from resources.control_db.dead_letters import SqlDeadLetters
 from resources.control_db.executions import SqlExecutions
 from resources.control_db.pauses import SqlPauses
 from resources.control_db.queue import SqlQueue
+from resources.control_db.retention import SqlRetention
 from resources.control_db.schema import upgrade
 from resources.control_db.sources import SqlSources
 from resources.control_db.states import SqlStates
@@ -34,6 +35,7 @@ class SqlControlStore(
     SqlAuditLog,
     SqlBreakers,
     SqlPauses,
+    SqlRetention,
 ):
     """A :class:`penstock.ports.control.ControlStore` on SQLite or PostgreSQL.
 
