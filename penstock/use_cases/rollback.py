@@ -20,10 +20,10 @@ from penstock.errors import IllegalMove, NothingToDo, ObjectMissing
 from penstock.identity.digest import DIGEST_BYTES
 from penstock.identity.ids import BatchId, TargetId
 from penstock.plan.operations import Action, Verdict
-from penstock.ports.audit_log import AuditEntry
 from penstock.ports.control import PlanExecution
 from penstock.publish.state import FOLLOW_UPS, Intent, PublishState, PublishStatus
 from penstock.snapshot.view import SnapshotView
+from penstock.use_cases.acts import By
 from penstock.use_cases.batch_writer import KindRows
 from penstock.use_cases.corrections import check_free, land_correction
 from penstock.use_cases.fitting import fits_snapshot
@@ -161,9 +161,11 @@ def rollback(
 ) -> Rollback:
     """Land the inverse of what a batch did at a target, as a correction; ``take`` names keys in spite of conflicts.
 
-    Raises ``IllegalMove`` for a batch that is not COMPLETE, ``LaneBusy`` while the lane has one in hand,
-    ``ObjectMissing`` if its plans have aged out, ``NothingToDo`` if nothing of it is left to roll back.
+    Raises ``Unsigned`` for an act by nobody, ``IllegalMove`` for a batch that is not COMPLETE, ``LaneBusy`` while the
+    lane has one in hand, ``ObjectMissing`` if its plans have aged out, ``NothingToDo`` if nothing of it is left to roll
+    back.
     """
+    signed = By(actor=by, reason=reason or None)
     state = platform.control.get_state(batch, target)
     executions = _executed(platform, state)
     check_free(platform, state.source_id, target)
@@ -174,7 +176,7 @@ def rollback(
         for _ in inverse.rows(executions):
             pass
     if not dry_run:
-        correction = _land(platform, state, inverse, executions, by, reason)
+        correction = _land(platform, state, inverse, executions, signed)
     return Rollback(
         batch_id=batch,
         target_id=target,
@@ -192,8 +194,7 @@ def _land(
     state: PublishState,
     inverse: _Inverse,
     executions: Sequence[PlanExecution],
-    by: str,
-    reason: str,
+    by: By,
 ) -> Manifest:
     original = platform.control.get_batch(state.batch_id).manifest
     try:
@@ -204,8 +205,8 @@ def _land(
                 kind="rollback",
                 batch_id=state.batch_id,
                 target_id=state.target_id,
-                requested_by=by,
-                reason=reason,
+                requested_by=by.actor,
+                reason=by.reason or "",
             ),
             rows=inverse.rows(executions),
             relationship_types=original.relationship_types,
@@ -216,13 +217,11 @@ def _land(
             f"({inverse.counts['conflicts']:,} conflicts): it was rolled back already, or newer batches changed it all"
         ) from None
     platform.control.record_act(
-        AuditEntry(
-            at=platform.clock.now(),
-            actor=by,
-            act="batch.rollback",
-            subject=state.batch_id,
-            source_id=state.source_id,
-            reason=reason,
+        by.entry(
+            "batch.rollback",
+            state.batch_id,
+            now=platform.clock.now(),
+            source=state.source_id,
             details={"target_id": state.target_id, "correction": manifest.batch_id},
         )
     )
