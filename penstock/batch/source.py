@@ -25,6 +25,7 @@ import pyarrow as pa
 
 from penstock.batch.guard_policy import GuardPolicy
 from penstock.batch.manifest import Mode, RelationshipType
+from penstock.batch.ownership import Ownership, checked_ownership
 from penstock.batch.rows import Entity, Kind, Relationship
 from penstock.batch.scope import Completeness, Scope
 from penstock.errors import PenstockError
@@ -122,6 +123,8 @@ class SourceSpec:
     description: str = ""
     guard_policy: GuardPolicy | None = None
     """Limits of its own; None for the platform's."""
+    ownership: Ownership = field(default_factory=dict)
+    """Fields that people or other systems own once an entity is in a target."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +158,7 @@ def source(
     settings: Mapping[str, Any] | None = None,
     description: str | None = None,
     guards: GuardPolicy | None = None,
+    ownership: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Callable[[Extractor], SourceDefinition]:
     """Turn a generator function into a :class:`SourceDefinition`."""
 
@@ -170,6 +174,7 @@ def source(
             targets=tuple(ids.target_id(target) for target in targets),
             description=description if description is not None else doc,
             guard_policy=guards,
+            ownership=checked_ownership(ownership or {}),
         )
         _check(spec)
         return SourceDefinition(

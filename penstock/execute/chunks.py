@@ -16,7 +16,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from penstock.batch.ownership import Ownership
 from penstock.execute.breaker import CallCounter
+from penstock.execute.merging import MergedConflicts, merge_updates, merged_conflicts, settled
 from penstock.execute.read_back import Held, held_by_target
 from penstock.identity.ids import SourceId
 from penstock.ports.clock import Clock
@@ -41,6 +43,8 @@ class ChunkResult:
     applied: int = 0
     already_applied: int = 0
     failures: list[OperationFailure] = field(default_factory=list)
+    merged: set[bytes] = field(default_factory=set)
+    """Operations that took effect as a merge with what people own: the target holds something else than planned."""
     unsure: bool = False
     """What the target said does not add up to what it was sent."""
 
@@ -55,6 +59,8 @@ class Applier:
     jitter: Callable[[], float]
     """Uniform in [0, 1); injected, so that tests are deterministic."""
     calls: CallCounter = field(default_factory=CallCounter)
+    ownership: Ownership = field(default_factory=dict)
+    """Fields that people or others own in the target; conflicts over these are merged."""
 
     def prepare(self) -> None:
         """Make the target ready for its first chunk; raises :class:`TargetDown`, at once where its breaker is open."""
@@ -69,8 +75,29 @@ class Applier:
     def apply(self, operations: pa.Table, context: ApplyContext) -> ChunkResult:
         """Apply a chunk; raises :class:`TargetDown` or ``LeaseLost``."""
         result = ChunkResult()
+        if self.ownership:
+            operations, merged = merge_updates(self.target, operations, context, self.ownership)
+            self._send_merged(merged, context, result)
         self._apply(operations, context, result)
+        if self.ownership and any(f.outcome is Outcome.CONFLICT for f in result.failures):
+            self._merge(operations, context, result)
         return result
+
+    def _merge(self, operations: pa.Table, context: ApplyContext, result: ChunkResult) -> None:
+        """Merge conflicts with what people own, and send the merges in their place."""
+        merged = merged_conflicts(self.target, operations, context, result.failures, self.ownership)
+        self._send_merged(merged, context, result)
+
+    def _send_merged(
+        self, merged: MergedConflicts, context: ApplyContext, result: ChunkResult
+    ) -> None:
+        again = ChunkResult()
+        self._apply(merged.operations, context, again)
+        failed = {failure.operation_id: failure for failure in again.failures}
+        result.failures = settled(result.failures, merged, failed)
+        result.applied += again.applied
+        result.already_applied += again.already_applied + len(merged.already)
+        result.merged |= {*merged.originals.values(), *merged.already}
 
     def held(self, source: SourceId, operations: pa.Table) -> npt.NDArray[np.int8]:
         """Return, per operation, what the target holds now as ``Held`` says; raises :class:`TargetDown`."""

@@ -114,7 +114,7 @@ class Execution:
             self.applier,
             self.context.source_id,
             sent,
-            [failure.operation_id for failure in outcome.failures],
+            [*(failure.operation_id for failure in outcome.failures), *outcome.merged],
             sample=ALL if outcome.unsure else self.verify_sample,
             looks=looks,
         )

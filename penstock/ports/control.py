@@ -21,6 +21,7 @@ from penstock.ports.attempts import Attempts, PublishAttempt
 from penstock.ports.audit_log import AuditEntry, AuditLog
 from penstock.ports.breakers import Breakers
 from penstock.ports.dead_letters import DeadLetter, DeadLetters
+from penstock.ports.drift import Drifts
 from penstock.ports.pauses import Pauses
 from penstock.ports.retention import Retention
 from penstock.publish.queue import Lease, QueuePlace, QueuePolicy
@@ -135,6 +136,8 @@ class Settlement:
     operation_ids: Iterable[Sequence[str]]
     settled_by: str
     """Digest of the plan, or id of the batch, that did."""
+    drift_ids: tuple[str, ...] = ()
+    """Findings of a drift audit that it repairs."""
 
 
 class Sources(Protocol):
@@ -415,6 +418,7 @@ class ControlStore(
     AuditLog,
     Breakers,
     Pauses,
+    Drifts,
     Retention,
     Protocol,
 ):

@@ -14,10 +14,12 @@ from penstock.batch.manifest import Manifest
 from penstock.errors import PlanChanged
 from penstock.ports.approvals import Approval, ApprovalStatus
 from penstock.ports.control import Settlement
+from penstock.ports.drift import DriftStatus
 from penstock.publish.state import Intent, PublishState
 from penstock.use_cases.plan_batch import StoredPlan
 from penstock.use_cases.platform import Platform
 from penstock.use_cases.release import plan_release
+from penstock.use_cases.repair import plan_repair
 from penstock.use_cases.stored_plans import open_plan, plan_chunks
 
 _PAGE = 1000
@@ -60,12 +62,11 @@ class FollowUp:
 
 def plan_follow_up(platform: Platform, state: PublishState, manifest: Manifest) -> FollowUp:
     """Plan what a batch's state asks for; raises :class:`FollowUpVoid`."""
-    del manifest
     match state.intent:
         case Intent.RELEASE:
             return _release(platform, state)
         case Intent.REPAIR:
-            raise FollowUpVoid("nothing was found that has to be repaired", state)
+            return _repair(platform, state, manifest)
         case Intent.PUBLISH | Intent.REPUBLISH:
             raise AssertionError(f"{state.intent} is no follow-up")
         case _:
@@ -82,6 +83,27 @@ def begun_plan(platform: Platform, state: PublishState) -> StoredPlan | None:
         if ours and begun.plan_digest == state.plan_digest:
             return open_plan(platform.objects, begun.plan_path, expected_digest=begun.plan_digest)
     return None
+
+
+def _repair(platform: Platform, state: PublishState, manifest: Manifest) -> FollowUp:
+    plan, base, found = plan_repair(platform, state, manifest)
+    ids = [each.drift_id for each in found]
+    if not plan.document.operations:
+
+        def gone(platform: Platform) -> None:
+            platform.control.settle_drift(ids, DriftStatus.GONE, now=platform.clock.now())
+
+        why = "all that was found is as it should be by now"
+        raise FollowUpVoid(why, state, base=base, settle=gone)
+    settlement = Settlement(
+        plan_digest=base.document.digest,
+        operation_ids=(),
+        settled_by=plan.document.digest,
+        drift_ids=tuple(ids),
+    )
+    return FollowUp(
+        plan=plan, moves_snapshot=False, keeps_ledger=False, settlement=lambda: settlement
+    )
 
 
 def _release(platform: Platform, state: PublishState) -> FollowUp:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from penstock.batch.index import LOCATOR_ROW_BITS, IndexFile, find_rows
+from penstock.batch.index import I64, LOCATOR_ROW_BITS, Column, IndexFile, find_rows
 from penstock.batch.rows import SCHEMAS, Kind
 from penstock.diff.keys import RowRefs
 from penstock.identity.digest import U64
@@ -75,6 +75,24 @@ class KnownRows:
                 key_lo,
                 self._fetch(kind, ordinals, (locator & _ROW_MASK).astype(np.int64)),
             )
+
+    def slice(
+        self, kind: Kind, type_name: str, start: int, stop: int
+    ) -> tuple[U64, U64, U64, U64, pa.Table]:
+        """Return some rows of one type in the order of their index: key and digest halves, and the rows."""
+        section = self.view.section(kind, type_name)
+        assert section is not None
+        columns: tuple[Column, ...] = ("key_hi", "key_lo", "hash_hi", "hash_lo", "locator")
+        key_hi, key_lo, hash_hi, hash_lo, locator = section.read(columns, start, stop)
+        ordinals = (locator >> np.uint64(LOCATOR_ROW_BITS)).astype(np.int64)
+        rows = self._fetch(kind, ordinals, (locator & _ROW_MASK).astype(np.int64))
+        return key_hi, key_lo, hash_hi, hash_lo, rows
+
+    def located(self, kind: Kind, locators: I64) -> pa.Table:
+        """Return the rows at some locators."""
+        words = locators.astype(np.uint64)
+        ordinals = (words >> np.uint64(LOCATOR_ROW_BITS)).astype(np.int64)
+        return self._fetch(kind, ordinals, (words & _ROW_MASK).astype(np.int64))
 
     def find_type(self, kind: Kind, key_hi: U64, key_lo: U64) -> list[str | None]:
         """Return the type under which each key is known, or None."""

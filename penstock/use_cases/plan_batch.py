@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from penstock.batch.guard_policy import GuardPolicy
 from penstock.batch.index import IndexSection
 from penstock.batch.manifest import Manifest, Mode
+from penstock.batch.ownership import Ownership
 from penstock.batch.rows import SCHEMAS, Kind
 from penstock.batch.scope import ScopeMap
 from penstock.diff.fields import changed_fields
@@ -86,6 +87,12 @@ def effective_policy(platform: Platform, source: SourceId) -> GuardPolicy:
     declared = {spec.source_id: spec for spec in platform.control.list_sources()}
     own = declared[source].guard_policy if source in declared else None
     return own or platform.guard_policy
+
+
+def ownership_of(platform: Platform, source: SourceId) -> Ownership:
+    """Return which fields of a source's entities people or others own in its targets."""
+    declared = {spec.source_id: spec for spec in platform.control.list_sources()}
+    return declared[source].ownership if source in declared else {}
 
 
 class _Planning:

@@ -44,7 +44,7 @@ from penstock.use_cases.follow_up import FollowUp, FollowUpVoid, plan_follow_up
 from penstock.use_cases.interrupted import end_interrupted
 from penstock.use_cases.known_rows import KnownRows
 from penstock.use_cases.lease import HeldLease
-from penstock.use_cases.plan_batch import StoredPlan, plan_batch
+from penstock.use_cases.plan_batch import StoredPlan, ownership_of, plan_batch
 from penstock.use_cases.platform import Platform, Progress, no_progress
 from penstock.use_cases.publish_reports import guard_verdicts, metrics_of, settled_ledger
 from penstock.use_cases.put_off import Trouble, decided_after
@@ -185,6 +185,7 @@ class _Publishing:
             retry_policy=self.platform.retry_policy,
             jitter=self.jitter,
             calls=TargetCalls(control, self.target_id, self.platform.breaker_policy, clock),
+            ownership=ownership_of(self.platform, self.lease.claim().state.source_id),
         )
         applier.prepare()
         execution = Execution(

@@ -21,6 +21,7 @@ from penstock.ports.control import (
     Settlement,
 )
 from penstock.publish.state import Intent, PublishState
+from resources.control_db.drift import repair_drift
 from resources.control_db.engine import Database, insert_new, upsert
 from resources.control_db.leases import hold, read_state
 from resources.control_db.letter_records import record_operation_letters
@@ -163,7 +164,9 @@ def open_exceptions(state: PublishState) -> ColumnElement[bool]:
     )
 
 
-def settle(connection: Connection, state: PublishState, settlement: Settlement) -> None:
+def settle(
+    connection: Connection, state: PublishState, settlement: Settlement, now: datetime
+) -> None:
     """Mark exceptions as made up for."""
     table = operation_exception
     for page in settlement.operation_ids:
@@ -175,6 +178,7 @@ def settle(connection: Connection, state: PublishState, settlement: Settlement) 
             table.c.settled_by.is_(None),
         )
         connection.execute(update(table).where(mine).values(settled_by=settlement.settled_by))
+    repair_drift(connection, settlement, now)
 
 
 def exception_counts(connection: Connection, state: PublishState) -> dict[str, int]:

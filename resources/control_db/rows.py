@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from penstock.batch.guard_policy import GuardPolicy
+from penstock.batch.ownership import checked_ownership
 from penstock.batch.source import SourceSpec
 from penstock.identity.ids import SourceId, TargetId, TenantId
 from penstock.publish.state import (
@@ -96,6 +97,7 @@ def spec_of(row: Mapping[str, Any]) -> SourceSpec:
         guard_policy=None
         if row["guard_policy"] is None
         else GuardPolicy.model_validate(row["guard_policy"]),
+        ownership=checked_ownership(row["ownership"] or {}),
     )
 
 
@@ -106,4 +108,5 @@ def columns_of_spec(spec: SourceSpec) -> dict[str, Any]:
         **{field.name: getattr(spec, field.name) for field in fields(spec)},
         "targets": list(spec.targets),
         "guard_policy": None if policy is None else policy.model_dump(mode="json"),
+        "ownership": {name: dict(fields) for name, fields in spec.ownership.items()} or None,
     }

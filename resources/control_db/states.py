@@ -157,7 +157,7 @@ class SqlStates(Database):
         with self._writing() as connection:
             hold(connection, claim)
             if settlement is not None:
-                settle(connection, claim.state, settlement)
+                settle(connection, claim.state, settlement, now)
                 use_approvals(connection, claim.state, settlement.plan_digest, now)
             counts = exception_counts(connection, claim.state)
             state = _move(connection, claim, Move.SUCCEED, now, {**counts, **changes})

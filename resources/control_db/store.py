@@ -12,6 +12,7 @@ from resources.control_db.audit_log import SqlAuditLog
 from resources.control_db.batches import SqlBatches
 from resources.control_db.breakers import SqlBreakers
 from resources.control_db.dead_letters import SqlDeadLetters
+from resources.control_db.drift import SqlDrift
 from resources.control_db.executions import SqlExecutions
 from resources.control_db.pauses import SqlPauses
 from resources.control_db.queue import SqlQueue
@@ -35,6 +36,7 @@ class SqlControlStore(
     SqlAuditLog,
     SqlBreakers,
     SqlPauses,
+    SqlDrift,
     SqlRetention,
 ):
     """A :class:`penstock.ports.control.ControlStore` on SQLite or PostgreSQL.

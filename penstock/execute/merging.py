@@ -1,0 +1,145 @@
+"""Merging with what people own, before an update is sent and where a create meets what is there already.
+
+Entities of types with owned fields are read back; one that people changed is merged, and the merge is sent in place of
+what was planned, on the precondition that nothing changes once more. The snapshot goes on recording what the source
+said. A delete of something that people changed is a conflict, which is listed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from penstock.batch.ownership import Ownership
+from penstock.batch.rows import Kind
+from penstock.identity.canonical import canonical_text, value_of
+from penstock.identity.digest import (
+    DIGEST_BYTES,
+    TAG_OPERATION,
+    digest,
+    entity_digest,
+    relationship_digest,
+)
+from penstock.plan.merge import merge_three
+from penstock.plan.operations import OPERATION_SCHEMA, Action
+from penstock.ports.target import ApplyContext, OperationFailure, Outcome, Target
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergedConflicts:
+    """What became of conflicts."""
+
+    operations: pa.Table
+    """What to send in their place."""
+    originals: Mapping[bytes, bytes]
+    """By the id of what is sent: the id of the operation that it stands for."""
+    already: tuple[bytes, ...]
+    """Operations whose merge is in the target already."""
+
+
+def merge_updates(
+    target: Target, operations: pa.Table, context: ApplyContext, ownership: Ownership
+) -> tuple[pa.Table, MergedConflicts]:
+    """Take out the updates whose entities people changed, and merge them; returns what is left, and the merges.
+
+    Who edits a table by hand leaves the digest that was written beside it, so that a target would notice nothing.
+    """
+    owned = pa.array(sorted(ownership), pa.string())
+    updates = pc.and_(
+        pc.equal(operations["action"], Action.UPDATE.value),
+        pc.is_in(operations["type_name"], value_set=owned),
+    )
+    merged = _merge_rows(target, operations.filter(updates), context, ownership)
+    taken = pa.array([*merged.originals.values(), *merged.already], pa.binary(DIGEST_BYTES))
+    left = operations.filter(pc.invert(pc.is_in(operations["operation_id"], value_set=taken)))
+    return left, merged
+
+
+def merged_conflicts(
+    target: Target,
+    operations: pa.Table,
+    context: ApplyContext,
+    failures: Sequence[OperationFailure],
+    ownership: Ownership,
+) -> MergedConflicts:
+    """Read back what conflicts, and merge it; what cannot be merged is left out."""
+    ids = [f.operation_id for f in failures if f.outcome is Outcome.CONFLICT]
+    values = pa.array(ids, pa.binary(DIGEST_BYTES))
+    conflicting = operations.filter(pc.is_in(operations["operation_id"], value_set=values))
+    return _merge_rows(target, conflicting, context, ownership)
+
+
+def _merge_rows(
+    target: Target, conflicting: pa.Table, context: ApplyContext, ownership: Ownership
+) -> MergedConflicts:
+    rows: list[dict[str, Any]] = []
+    originals: dict[bytes, bytes] = {}
+    already: list[bytes] = []
+    for kind in pc.unique(conflicting["kind"]).to_pylist():
+        mine = conflicting.filter(pc.equal(conflicting["kind"], kind))
+        names = mine.select(["type_name", "key", "to_key"])
+        held = target.read_back(context.source_id, Kind(kind), names).to_pylist()
+        for row, found in zip(mine.to_pylist(), held, strict=True):
+            merged = _merged(row, found, ownership)
+            if merged is None:
+                continue
+            sent = (merged["after_digest"], merged["attributes"])
+            if sent == (found["digest"], found["attributes"]):
+                already.append(row["operation_id"])
+            else:
+                rows.append(merged)
+                originals[merged["operation_id"]] = row["operation_id"]
+    return MergedConflicts(
+        operations=pa.Table.from_pylist(rows, schema=OPERATION_SCHEMA),
+        originals=originals,
+        already=tuple(already),
+    )
+
+
+def _merged(
+    row: Mapping[str, Any], found: Mapping[str, Any], ownership: Ownership
+) -> dict[str, Any] | None:
+    owners = ownership.get(row["type_name"])
+    if not owners or row["action"] == Action.DELETE or found["attributes"] is None:
+        return None
+    if (found["attributes"], found["digest"]) == (row["before_attributes"], row["before_digest"]):
+        return None
+    base = value_of(row["before_attributes"] or "{}")
+    merge = merge_three(base, value_of(found["attributes"]), value_of(row["attributes"]), owners)
+    text = canonical_text(merge.attributes).decode()
+    return {
+        **row,
+        "action": str(Action.UPDATE),
+        "attributes": text,
+        "before_attributes": found["attributes"],
+        "before_digest": found["digest"],
+        "after_digest": content_digest(Kind(row["kind"]), row, text),
+        "operation_id": digest(TAG_OPERATION, row["operation_id"], found["digest"]),
+    }
+
+
+def content_digest(kind: Kind, row: Mapping[str, Any], text: str) -> bytes:
+    """Return the content digest of one row with these attributes."""
+    data = text.encode()
+    if kind is Kind.ENTITY:
+        return entity_digest(row["type_name"], row["key"], data)
+    return relationship_digest(row["type_name"], row["key"], row["to_key"], data)
+
+
+def settled(
+    failures: Sequence[OperationFailure],
+    merged: MergedConflicts,
+    failed_again: Mapping[bytes, OperationFailure],
+) -> list[OperationFailure]:
+    """Return the failures that are left, under the ids of the operations that were planned."""
+    done = {*merged.originals.values(), *merged.already}
+    left = [failure for failure in failures if failure.operation_id not in done]
+    again = [
+        replace(failure, operation_id=merged.originals[name])
+        for name, failure in failed_again.items()
+    ]
+    return [*left, *again]

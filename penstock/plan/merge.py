@@ -1,0 +1,64 @@
+"""Merging three ways: what was last published, what the target holds, and what the source says now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.batch.ownership import Owner
+
+_ABSENT = object()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Merge:
+    """What comes of a merge."""
+
+    attributes: Mapping[str, Any]
+    kept: tuple[str, ...] = ()
+    """Fields that stay as the target has them, because people or others own and changed them."""
+    conflicts: tuple[str, ...] = ()
+    """Of these, fields that the source changed as well: what it says is not written."""
+    restored: tuple[str, ...] = ()
+    """Fields that the source owns and somebody changed: they go back to what the source says."""
+
+
+def merge_three(
+    base: Mapping[str, Any],
+    theirs: Mapping[str, Any],
+    ours: Mapping[str, Any],
+    owners: Mapping[str, Owner],
+) -> Merge:
+    """Merge by field. ``base`` is what was last published, ``theirs`` what is held, ``ours`` what the source says.
+
+    A field of people, or of others, that differs from ``base`` in ``theirs`` stays; everything else becomes ``ours``.
+    """
+    merged: dict[str, Any] = {}
+    kept, conflicts, restored = [], [], []
+    for name in sorted({*base, *theirs, *ours}):
+        was, held, said = (side.get(name, _ABSENT) for side in (base, theirs, ours))
+        changed_there = not _same(held, was)
+        value = said
+        if changed_there and owners.get(name, Owner.SOURCE) is not Owner.SOURCE:
+            value = held
+            kept.append(name)
+            if not _same(said, was):
+                conflicts.append(name)
+        elif changed_there and not _same(held, said):
+            restored.append(name)
+        if value is not _ABSENT:
+            merged[name] = value
+    return Merge(
+        attributes=merged,
+        kept=tuple(kept),
+        conflicts=tuple(conflicts),
+        restored=tuple(restored),
+    )
+
+
+def _same(left: Any, right: Any) -> bool:
+    """Say whether two values are one: 1, 1.0 and true are three; a NaN is itself."""
+    if left is _ABSENT or right is _ABSENT:
+        return left is right
+    return type(left) is type(right) and repr(left) == repr(right)

@@ -1,0 +1,181 @@
+"""Repairs: a plan that puts right what a drift audit found, made from what the target holds at this moment."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from penstock.batch.manifest import Manifest
+from penstock.batch.ownership import Ownership
+from penstock.batch.rows import Kind
+from penstock.execute.merging import content_digest
+from penstock.identity import digest
+from penstock.identity.canonical import canonical_text, value_of
+from penstock.identity.keys import entity_index_keys, relationship_index_keys
+from penstock.plan.document import PLAN_NAME, DerivedFrom, plan_prefix
+from penstock.plan.files import PlanWriter
+from penstock.plan.merge import merge_three
+from penstock.plan.operations import OPERATION_SCHEMA, Action, Verdict
+from penstock.plan.waves import waves_of
+from penstock.ports.drift import Drift, DriftStatus
+from penstock.publish.state import PublishState
+from penstock.use_cases.known_rows import KnownRows
+from penstock.use_cases.plan_batch import StoredPlan, ownership_of
+from penstock.use_cases.platform import Platform
+from penstock.use_cases.release import approved_plan
+
+PURPOSE = "repair"
+MOST_AT_ONCE = 100_000
+
+
+def plan_repair(
+    platform: Platform, state: PublishState, manifest: Manifest
+) -> tuple[StoredPlan, StoredPlan, list[Drift]]:
+    """Plan the repair of a lane's open findings; returns the plan, the batch's own, and the findings it is of.
+
+    The target is read again: what is as it should be by now gets no operation.
+    """
+    del manifest
+    base = approved_plan(platform, state)
+    found = platform.control.list_drift(
+        source=state.source_id, target=state.target_id, status=DriftStatus.OPEN, limit=MOST_AT_ONCE
+    )
+    known = KnownRows.open(platform, state.source_id, state.target_id)
+    ownership = ownership_of(platform, state.source_id)
+    operations = list(_operations(platform, state, known, ownership, found))
+    inputs = digest.digest(
+        digest.TAG_PLAN,
+        PURPOSE.encode(),
+        base.document.digest.encode(),
+        known.view.digest.encode(),
+        *sorted(row["operation_id"] for row in operations),
+    )
+    prefix = plan_prefix(state.batch_id, state.target_id, inputs)
+    writer = PlanWriter(
+        lambda path, data: platform.objects.put(prefix + path, data),
+        chunk_operations=platform.chunk_operations,
+    )
+    for start in range(0, len(operations), platform.chunk_operations):
+        rows = operations[start : start + platform.chunk_operations]
+        writer.add(pa.Table.from_pylist(rows, schema=OPERATION_SCHEMA))
+    document = base.document.model_copy(
+        update={
+            "guards": (),
+            "holds": (),
+            "snapshot_version": known.view.version,
+            "snapshot_digest": known.view.digest,
+            "waves": writer.finish(),
+            "ledger": (),
+            "derived_from": DerivedFrom(
+                purpose=PURPOSE, plan_digest=base.document.digest, path=base.path
+            ),
+        }
+    )
+    platform.objects.put(prefix + PLAN_NAME, document.to_json())
+    return StoredPlan(document=document, prefix=prefix), base, found
+
+
+def _operations(
+    platform: Platform,
+    state: PublishState,
+    known: KnownRows,
+    ownership: Ownership,
+    found: Sequence[Drift],
+) -> Iterator[dict[str, Any]]:
+    counts = Counter((each.kind, each.type_name) for each in found)
+    for kind_text, type_name in sorted(counts):
+        kind = Kind(kind_text)
+        mine = [d for d in found if (d.kind, d.type_name) == (kind_text, type_name)]
+        names = pa.table(
+            {
+                "type_name": [type_name] * len(mine),
+                "key": [each.key for each in mine],
+                "to_key": pa.array([each.to_key for each in mine], pa.string()),
+            }
+        )
+        wanted = _known_rows(known, kind, type_name, names)
+        target = platform.targets[state.target_id]
+        held = target.read_back(state.source_id, kind, names).to_pylist()
+        for theirs, ours in zip(held, wanted, strict=True):
+            operation = _operation(state, kind, theirs, ours, ownership)
+            if operation is not None:
+                yield operation
+
+
+def _known_rows(
+    known: KnownRows, kind: Kind, type_name: str, names: pa.Table
+) -> list[dict[str, Any] | None]:
+    """Return what was published of some names, None where nothing is."""
+    keys, to_keys = names["key"].combine_chunks(), names["to_key"].combine_chunks()
+    if kind is Kind.ENTITY:
+        key_hi, key_lo = entity_index_keys(keys)
+    else:
+        key_hi, key_lo = relationship_index_keys(keys, to_keys)
+    hash_hi, hash_lo = known.view.hashes(kind, type_name, key_hi, key_lo)
+    locators = known.view.find(kind, type_name, key_hi, key_lo)
+    rows: list[dict[str, Any] | None] = [None] * len(names)
+    digests = digest.joined(hash_hi, hash_lo).to_pylist()
+    for n, locator in enumerate(locators.tolist()):
+        if locator >= 0:
+            attributes = known.located(kind, locators[n : n + 1])["attributes"][0].as_py()
+            rows[n] = {
+                "attributes": attributes,
+                "digest": digests[n],
+                "key_hi": int(key_hi[n]),
+                "key_lo": int(key_lo[n]),
+            }
+    return rows
+
+
+def _operation(
+    state: PublishState,
+    kind: Kind,
+    theirs: Mapping[str, Any],
+    ours: Mapping[str, Any] | None,
+    ownership: Ownership,
+) -> dict[str, Any] | None:
+    if ours is None:
+        return None
+    if (theirs["digest"], theirs["attributes"]) == (ours["digest"], ours["attributes"]):
+        return None
+    text, after, changed = ours["attributes"], ours["digest"], None
+    if theirs["attributes"] is not None:
+        base = value_of(ours["attributes"])
+        owners = ownership.get(theirs["type_name"], {})
+        merge = merge_three(base, value_of(theirs["attributes"]), base, owners)
+        if not merge.restored:
+            return None
+        text = canonical_text(merge.attributes).decode()
+        after, changed = content_digest(kind, theirs, text), list(merge.restored)
+    missing = theirs["digest"] is None
+    names = (theirs["type_name"], theirs["key"], theirs["to_key"] or "")
+    return {
+        "operation_id": digest.digest(
+            digest.TAG_OPERATION,
+            f"{PURPOSE}|{state.target_id}|{state.batch_id}|{kind}".encode(),
+            *(name.encode() for name in names),
+            theirs["digest"] or b"",
+            after,
+        ),
+        "wave": waves_of(kind, pa.array([theirs["key"]]), deletes=False)[0].as_py(),
+        "action": str(Action.CREATE if missing else Action.UPDATE),
+        "kind": str(kind),
+        "type_name": theirs["type_name"],
+        "key": theirs["key"],
+        "to_key": theirs["to_key"],
+        "attributes": text,
+        "before_attributes": theirs["attributes"],
+        "before_digest": theirs["digest"],
+        "after_digest": after,
+        "changed": changed,
+        "key_hi": ours["key_hi"],
+        "key_lo": ours["key_lo"],
+        "row": -1,
+        "verdict": str(Verdict.PLANNED),
+        "reason": None,
+        "guard": None,
+        "blocked_by": None,
+    }

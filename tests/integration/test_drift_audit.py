@@ -1,0 +1,161 @@
+"""The drift audit on real targets: what was edited by hand is found and put right, what people own stays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, create_engine, text
+
+from penstock.batch.rows import Kind
+from penstock.batch.source import SourceSpec
+from penstock.errors import IllegalMove, LaneBusy
+from penstock.identity.ids import TargetId
+from penstock.ports.drift import DriftStatus
+from penstock.publish.state import PublishStatus
+from penstock.use_cases.acts import By
+from penstock.use_cases.drift_audit import audit_all, audit_lane, drift_coverage, repair_lane
+from resources.targets.sql_table import open_sql_table
+from tests.fixtures.clock import FixedClock
+from tests.fixtures.memory import SOURCE, Bench, open_bench, person
+
+DOWN = TargetId("down")
+ADA = By(actor="ada", reason="somebody edited it")
+PERIOD_S = 1000.0
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database for the target."""
+    if request.param == "postgres":
+        return str(request.getfixturevalue("postgres_url"))
+    return f"sqlite:///{tmp_path / 'down.db'}"
+
+
+@pytest.fixture
+def bench(tmp_path: Path, clock: FixedClock, url: str) -> Iterator[Bench]:
+    """A bench whose one target is a table of a database."""
+    with open_bench(tmp_path, clock) as opened:
+        target = open_sql_table(url, opened.target.target_id)
+        targets = {opened.target.target_id: target}
+        opened.platform = replace(opened.platform, targets=targets)
+        spec = SourceSpec(
+            source_id=SOURCE,
+            targets=(opened.target.target_id,),
+            ownership={"person": {"notes": "human"}},  # type: ignore[dict-item]
+        )
+        opened.control.sync_sources([spec])
+        yield opened
+
+
+@pytest.fixture
+def engine(url: str) -> Iterator[Engine]:
+    opened = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
+    yield opened
+    opened.dispose()
+
+
+def edit(engine: Engine, key: str, attributes: str | None) -> None:
+    """Change a row of the target by hand, as a person with a SQL shell does; None deletes it."""
+    with engine.begin() as connection:
+        if attributes is None:
+            statement = "DELETE FROM penstock_entities WHERE key = :key"
+        else:
+            statement = "UPDATE penstock_entities SET attributes = :text WHERE key = :key"
+        done = connection.execute(text(statement), {"key": key, "text": attributes})
+        assert done.rowcount == 1
+
+
+def test_an_edit_is_found_and_repaired(bench: Bench, engine: Engine) -> None:
+    """A changed row and a missing one come back as published; the batch stands as it stood."""
+    target = bench.target.target_id
+    bench.land([person(f"crm/{n}", v=n) for n in range(20)])
+    before = bench.publish().state
+    assert before.status is PublishStatus.COMPLETE
+    assert audit_lane(bench.platform, SOURCE, target, period_s=1, everything=True).checked == 20
+    edit(engine, "crm/3", '{"v":99}')
+    edit(engine, "crm/4", None)
+    report = audit_lane(bench.platform, SOURCE, target, period_s=1, everything=True)
+    assert (report.missing, report.differing, report.left) == (1, 1, 0)
+    repair_lane(bench.platform, SOURCE, target, by=ADA)
+    after = bench.publish().state
+    assert after.status is PublishStatus.COMPLETE
+    assert (after.metrics, after.exceptions) == (before.metrics, 0)
+    assert audit_lane(bench.platform, SOURCE, target, period_s=1, everything=True).differing == 0
+    assert {d.status for d in bench.control.list_drift()} <= {
+        DriftStatus.REPAIRED,
+        DriftStatus.GONE,
+    }
+    with pytest.raises(IllegalMove, match="nothing was found"):
+        repair_lane(bench.platform, SOURCE, target, by=ADA)
+    bench.land([person(f"crm/{n}", v=n + 1) for n in range(20)])
+    assert bench.publish().state.exceptions == 0
+
+
+def test_every_row_is_looked_at_within_the_period(bench: Bench) -> None:
+    """Looks at any distance add up to a whole turn before the period is over."""
+    target = bench.target.target_id
+    bench.land([person(f"crm/{n}", v=n) for n in range(50)])
+    bench.publish()
+    checked = 0
+    began = bench.clock.now()
+    audit_lane(bench.platform, SOURCE, target, period_s=PERIOD_S)
+    for wait_s in [70, 130, 10, 400, 90, 150, 50, 100]:
+        bench.clock.sleep(wait_s)
+        (report,) = audit_all(bench.platform, period_s=PERIOD_S, repair=False)
+        checked += report.checked
+    assert checked >= 45
+    (coverage,) = drift_coverage(bench.platform)
+    assert coverage.oldest_turn_finished_at is not None
+    assert coverage.oldest_turn_finished_at >= began
+
+
+def test_a_busy_lane_is_passed_over(bench: Bench) -> None:
+    """What a worker is about to write is no drift."""
+    target = bench.target.target_id
+    bench.land([person("crm/a")])
+    bench.publish()
+    bench.land([person("crm/b")])
+    bench.control.claim("w", now=bench.clock.now(), lease_s=60, policy=bench.platform.queue_policy)
+    with pytest.raises(LaneBusy):
+        audit_lane(bench.platform, SOURCE, target, period_s=1)
+    assert audit_all(bench.platform, period_s=1, repair=True) == []
+
+
+def test_what_people_own_stays_and_what_the_source_owns_does_not(
+    bench: Bench, engine: Engine
+) -> None:
+    """A human's notes survive audits, repairs and updates of the source; a changed source field goes back."""
+    target = bench.target.target_id
+    bench.land([person("crm/a", v=1, notes=""), person("crm/b", v=1, notes="")])
+    bench.publish()
+    edit(engine, "crm/a", '{"notes":"call back","v":1}')
+    edit(engine, "crm/b", '{"notes":"vip","v":77}')
+    report = audit_lane(bench.platform, SOURCE, target, period_s=1, everything=True)
+    assert (report.differing, report.left) == (1, 1)
+    (finding,) = bench.control.list_drift(status=DriftStatus.OPEN)
+    assert {each["name"]: each["is"] for each in finding.fields} == {
+        "v": "restored",
+        "notes": "kept",
+    }
+    repair_lane(bench.platform, SOURCE, target, by=ADA)
+    assert bench.publish().state.exceptions == 0
+    assert held(bench, "crm/b") == '{"notes":"vip","v":1}'
+    bench.land([person("crm/a", v=2, notes=""), person("crm/b", v=2, notes="from the source")])
+    assert bench.publish().state.exceptions == 0
+    assert held(bench, "crm/a") == '{"notes":"call back","v":2}'
+    assert held(bench, "crm/b") == '{"notes":"vip","v":2}'
+    bench.land([person("crm/a", v=3, notes=""), person("crm/b", v=3, notes="from the source")])
+    assert bench.publish().state.exceptions == 0
+    assert held(bench, "crm/a") == '{"notes":"call back","v":3}'
+
+
+def held(bench: Bench, key: str) -> str:
+    """The attributes that the target holds of a person."""
+    import pyarrow as pa
+
+    names = pa.table({"type_name": ["person"], "key": [key], "to_key": pa.nulls(1, pa.string())})
+    target = bench.platform.targets[bench.target.target_id]
+    return str(target.read_back(SOURCE, Kind.ENTITY, names)["attributes"][0].as_py())
