@@ -20,6 +20,7 @@ from control_plane.commands import (
     audit,
     breakers,
     dead_letters,
+    drift,
     holds,
     operate,
     plan,
@@ -49,6 +50,7 @@ plan_app.command("compare")(plan.compare)
 app.add_typer(plan_app, name="plan")
 app.add_typer(schema_app, name="schema")
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(drift.app, name="drift")
 app.add_typer(holds.app, name="holds")
 app.command()(holds.approve)
 app.command()(holds.reject)

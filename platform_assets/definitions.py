@@ -9,6 +9,7 @@ import dagster as dg
 
 from jobs.collect import collect
 from jobs.dead_letters import DEAD_LETTER_JOBS
+from jobs.drift import drift_audit, drift_schedule
 from jobs.holds import approve_hold, reject_hold
 from jobs.operate import OPERATOR_JOBS
 from jobs.publish import publish
@@ -40,6 +41,7 @@ def definitions_of(sources: tuple[SourceDefinition, ...]) -> dg.Definitions:
             reject_hold,
             *DEAD_LETTER_JOBS,
             dead_letter_alerts,
+            drift_audit,
             rollback,
             retention,
         ],
@@ -47,6 +49,7 @@ def definitions_of(sources: tuple[SourceDefinition, ...]) -> dg.Definitions:
         schedules=[
             *(schedule_of(s.spec) for s in sources if s.spec.cadence_s is not None),
             *alert_schedules(),
+            drift_schedule,
             retention_schedule,
         ],
         resources={"platform": platform_resource(Settings.from_env())},

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, Json, SecretStr, ValidationError
 
@@ -109,6 +109,15 @@ class Settings(BaseModel):
         default_factory=dict,
         description='`http` targets: a JSON object of target id to `{"url": ..., "token": ...}` and, if need be, '
         "the limits that docs/reference/http_target.md lists.",
+    )
+    drift_period_s: float = Field(
+        default=7 * 24 * 3600.0,
+        gt=0,
+        description="Seconds within which the drift audit looks at every row of every target.",
+    )
+    drift_repair: Literal["plan", "list"] = Field(
+        default="plan",
+        description="`plan`: what drifted is repaired by itself. `list`: a person says so, by `penstock drift repair`.",
     )
     requeues_per_minute: int = Field(
         default=10_000, ge=1, description="Most dead letters that may be requeued in a minute."
