@@ -20,6 +20,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from penstock.identity.ids import TargetId
@@ -40,7 +41,7 @@ class Plan:
     """How many kills of each kind, for each step."""
 
     every_name: bool
-    """Whether each name of a point is taken at least once, before any others."""
+    """Whether each name of a point is taken once, in one of the steps, before any others."""
     port: int
     sql: int
     random: int
@@ -49,7 +50,7 @@ class Plan:
     revived: int
 
 
-WHOLE = Plan(every_name=True, port=12, sql=10, random=6, twice=4, rivals=3, revived=6)
+WHOLE = Plan(every_name=True, port=8, sql=8, random=5, twice=3, rivals=2, revived=4)
 SMALL = Plan(every_name=False, port=1, sql=0, random=0, twice=0, rivals=0, revived=0)
 
 
@@ -91,10 +92,13 @@ class Campaign:
         endpoint: Endpoint,
         postgres: str | None,
         seed: int,
+        steps: Sequence[Step] = STEPS,
+        answers: Path | None = None,
     ) -> None:
         folder.mkdir(parents=True)
+        self.steps = steps
         self.worlds = Worlds(database, TargetId(target), folder, endpoint, postgres)
-        self.starter = Starter(self.worlds)
+        self.starter = Starter(self.worlds, answers or folder)
         self.random = random.Random(f"{seed} {database} {target}")
         self.undisturbed: list[Undisturbed] = []
 
@@ -104,11 +108,11 @@ class Campaign:
         """Run all steps undisturbed, keeping the world before each."""
         self.worlds.begin()
         fork(self._declare, self.worlds.folder / "declare.answer").wait()
-        for number, step in enumerate(STEPS):
+        for number, step in enumerate(self.steps):
             self.worlds.keep(_before(number))
             follow: tuple[Step, ...] = ()
             if step.name.startswith("collect ") and "publish" not in step.name:
-                follow = STEPS[number + 1 : number + 2]
+                follow = tuple(self.steps[number + 1 : number + 2])
             self.undisturbed.append(self._undisturbed(step, follow))
             self.worlds.restore(_before(number))
             self._misbehave()
@@ -180,7 +184,7 @@ class Campaign:
     ) -> Iterator[tuple[str, str, Callable[[], int]]]:
         ports = [p for p in run.points if not p.startswith("sql.")]
         sql = [p for p in run.points if p.startswith("sql.")]
-        named = self._one_of_each_name(ports) if plan.every_name else []
+        named = self._named[run.step.name] if plan.every_name else []
         others = self._some([p for p in ports if p not in named], plan.port)
         for point in [*named, *others, *self._some(sql, plan.sql)]:
             kind = "sql" if point.startswith("sql.") else "port"
@@ -198,11 +202,19 @@ class Campaign:
         for point in self._some(ports, plan.revived):
             yield "revived", point, lambda point=point: self._revived(run, point)  # type: ignore[misc]
 
-    def _one_of_each_name(self, points: Sequence[str]) -> list[str]:
-        by_name: dict[str, list[str]] = {}
-        for point in points:
-            by_name.setdefault(point.partition("#")[0], []).append(point)
-        return [self.random.choice(same) for same in by_name.values()]
+    @cached_property
+    def _named(self) -> dict[str, list[str]]:
+        """Every name of a point once, by the step in which it is taken."""
+        places: dict[str, list[tuple[str, str]]] = {}
+        for run in self.undisturbed:
+            for point in run.points:
+                if not point.startswith("sql."):
+                    places.setdefault(point.partition("#")[0], []).append((run.step.name, point))
+        chosen: dict[str, list[str]] = {run.step.name: [] for run in self.undisturbed}
+        for same in places.values():
+            step, point = self.random.choice(same)
+            chosen[step].append(point)
+        return chosen
 
     def _some(self, points: Sequence[str], most: int) -> list[str]:
         return self.random.sample(points, min(most, len(points)))

@@ -5,9 +5,12 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
+from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
 from uuid import uuid4
 
 from tests.crash.campaign import Campaign, Kill, Plan
@@ -15,6 +18,7 @@ from tests.crash.worlds import KIND_OF_TARGET
 from tests.fixtures.http_endpoint import Endpoint, running_endpoint
 from tests.fixtures.postgres import running_postgres
 
+T = TypeVar("T")
 _FAST = Path(
     "/dev/shm"
 )  # worlds are copied for each kill, and nothing in them is worth a disk's time
@@ -43,6 +47,12 @@ def run_job(job: tuple[str, tuple[str, ...], Plan, int]) -> list[Kill]:
             campaign.worlds.close()
             say(f"{database} {KIND_OF_TARGET[target]}: {sum(k.killed for k in kills)} kills so far")
     return kills
+
+
+def apart(work: Callable[..., T], *arguments: object) -> T:
+    """Call a function in a process of its own, which has no threads and so may fork."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
 
 
 @contextmanager

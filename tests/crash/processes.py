@@ -125,6 +125,8 @@ class Starter:
     """Starts workers in the live world."""
 
     worlds: Worlds
+    answers: Path
+    """Folder for what workers say in the end."""
 
     def start(
         self,
@@ -150,4 +152,4 @@ class Starter:
             seen = observe(self.worlds, platform, same_plans=same) if look else None
             return Said(passed, seen, tuple(sys.modules))
 
-        return fork(work, self.worlds.folder / f"{name}.answer")
+        return fork(work, self.answers / f"{name}.answer")

@@ -41,6 +41,8 @@ FAULTS = (
 )
 """What the HTTP endpoint does to the first calls of each publish step."""
 _SETTLED = {PublishStatus.COMPLETE, PublishStatus.FAILED}
+_LOOKS = 30
+"""A listing may lag behind."""
 _IDLE_S = 3700.0
 """By how much the clock of a worker with nothing to do moves on: beyond every lease and most delays."""
 
@@ -183,7 +185,12 @@ def _collect(number: int) -> Callable[[Worker], None]:
         source = definition(number, worker.target)
         extract_source(worker.platform, source, timestamp(number))
         land_batch(worker.platform, source, timestamp(number))
-        discover_batches(worker.platform, "")
+        cursor = ""
+        for _ in range(_LOOKS):
+            cursor = discover_batches(worker.platform, cursor).cursor
+            if worker.platform.control.known_batches([batch(number)]):
+                return
+        raise AssertionError(f"batch {number} has landed and is not found")
 
     return run
 

@@ -7,7 +7,7 @@ endpoint. It always lives in the same folder, so that recorded addresses are the
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +43,8 @@ class Worlds:
     endpoint: Endpoint
     postgres: str | None
     """Socket folder of the PostgreSQL server; None on SQLite."""
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """Settings besides."""
     lives: int = 0
     _databases: set[str] = field(default_factory=set)
 
@@ -79,6 +81,7 @@ class Worlds:
             retry_policy=RetryPolicy(immediate_tries=3),
             chunk_operations=5,
             verify_sample=2,
+            **self.more,
         )
 
     def open(self) -> Platform:

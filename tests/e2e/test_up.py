@@ -99,10 +99,11 @@ def eventually(look: Callable[[], T | None], what: str) -> T:
 
 
 @contextmanager
-def penstock_up(home: Path) -> Iterator[Up]:
+def penstock_up(home: Path, **settings: str) -> Iterator[Up]:
     """Run ``penstock up`` over a folder until it says that it is up; nothing of it is left afterwards."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PENSTOCK_", "DAGSTER_"))}
     environ = {**kept, "PENSTOCK_HOME": str(home), "COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
+    environ |= {f"PENSTOCK_{name.upper()}": value for name, value in settings.items()}
     port = free_port()
     command = [sys.executable, "-m", "control_plane.cli", "up", "--port", str(port)]
     process = subprocess.Popen(

@@ -1,0 +1,52 @@
+"""A publish run that is killed in mid-execution is made up for by the stack itself, within a minute."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from sqlalchemy import text
+
+from penstock.publish.state import PublishStatus
+from resources.control_db.engine import open_engine
+from tests.e2e.test_up import eventually, penstock_up
+
+PROMISED_S = 60.0
+
+
+def test_a_killed_run_is_recovered_within_a_minute(tmp_path: Path) -> None:
+    """SIGKILL of the run's process while it executes: the batch is COMPLETE within 60 s, each operation applied once."""
+    with penstock_up(tmp_path / "home", chunk_operations="1") as up:
+        engine = open_engine(f"sqlite:///{tmp_path / 'home' / 'control.db'}")
+
+        def ask(query: str) -> list[tuple[object, ...]]:
+            with engine.connect() as connection:
+                return [tuple(row) for row in connection.execute(text(query))]
+
+        def executing() -> bool:
+            states = ask("SELECT status FROM publish_state")
+            done = ask("SELECT count(*) FROM execution_chunk WHERE finished_at IS NOT NULL")
+            return states == [(PublishStatus.EXECUTING,)] and done[0][0] >= 5  # type: ignore[operator]
+
+        up.collect("control_catalog")
+        eventually(executing, "the batch is being executed")
+        runs = up.of_this_home("execute_run")
+        assert runs, "a process of its own executes the run"
+        for process in runs:
+            os.kill(process, signal.SIGKILL)
+        killed_at = time.monotonic()
+        assert ask("SELECT status FROM publish_state") == [(PublishStatus.EXECUTING,)]
+        eventually(lambda: up.published("control_catalog"), "the batch is COMPLETE")
+        recovery_s = time.monotonic() - killed_at
+        twice = ask(
+            "SELECT operation_id FROM registry_event GROUP BY operation_id HAVING count(*) > 1"
+        )
+        held = ask("SELECT count(*) FROM registry_entity")
+        created = ask("SELECT entities_created FROM publish_state")
+        engine.dispose()
+        sys.stdout.write(f"recovered after {recovery_s:.1f} s\n")
+        assert (twice, held) == ([], created)
+        assert recovery_s < PROMISED_S
