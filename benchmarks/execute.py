@@ -2,8 +2,9 @@
 
 Subject and bare peer apply the same creates and then the same updates, turn about, each from the same empty tables
 (truncated, vacuumed and checkpointed before). The subject is what a publish does: ``Execution`` with its intents and
-outcomes in the control database, fence, receipts and preconditions. The bare peer writes the same rows into the same
-tables and checks nothing: on PostgreSQL by binary COPY and ON CONFLICT, on SQLite by ``executemany`` and ON CONFLICT.
+outcomes in the control database, fence, receipts, preconditions and the sample that is read back. The bare peer
+writes the same rows into the same tables and checks nothing: on PostgreSQL by binary COPY and ON CONFLICT, on SQLite by
+``executemany`` and ON CONFLICT.
 
 There are two bare peers on PostgreSQL. The one with the goal is the textbook's: COPY into a staging table, from there
 into log and projection. The other one is the subject's own shape stripped bare: COPY straight into the log, and
@@ -44,6 +45,7 @@ from penstock.ports.target import Applied, ApplyContext
 from penstock.publish.queue import QueuePolicy
 from penstock.publish.retry import RetryPolicy
 from penstock.publish.state import Move, PublishState
+from penstock.use_cases.platform import Platform
 from resources.clock import SystemClock
 from resources.control_db.schema import upgrade
 from resources.control_db.store import SqlControlStore
@@ -268,6 +270,7 @@ class Bench:
             ),
             renew=lambda: self.claim,
             on_chunk=lambda _: None,
+            verify_sample=Platform.verify_sample,
         )
         start = perf_counter()
         done = execution.run(iter([*self.work.creates, *self.work.updates]), {}, [])
