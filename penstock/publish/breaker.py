@@ -20,7 +20,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from penstock.identity.ids import TargetId
 
-
 BREAKER_OPEN = "breaker_open"
 """Error code of what was put off because a breaker opened, or was open."""
 
