@@ -160,7 +160,11 @@ class Batches(Protocol):
     """What batches have been admitted."""
 
     def admit(self, record: BatchRecord, states: Sequence[PublishState]) -> bool:
-        """Record a batch and its PENDING publish states in one transaction; False if it is known already."""
+        """Record a batch and its PENDING publish states in one transaction; False if it is known already.
+
+        A rollback's manifest says who asked for it: the act goes into the audit log in the same transaction, whoever
+        admits it.
+        """
         ...
 
     def get_batch(self, batch: BatchId) -> BatchRecord:

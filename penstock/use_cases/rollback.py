@@ -198,7 +198,7 @@ def _land(
 ) -> Manifest:
     original = platform.control.get_batch(state.batch_id).manifest
     try:
-        manifest = land_correction(
+        return land_correction(
             platform,
             source=state.source_id,
             corrects=Correction(
@@ -216,16 +216,6 @@ def _land(
             f"nothing that batch {state.batch_id!r} did to target {state.target_id!r} is as it left it "
             f"({inverse.counts['conflicts']:,} conflicts): it was rolled back already, or newer batches changed it all"
         ) from None
-    platform.control.record_act(
-        by.entry(
-            "batch.rollback",
-            state.batch_id,
-            now=platform.clock.now(),
-            source=state.source_id,
-            details={"target_id": state.target_id, "correction": manifest.batch_id},
-        )
-    )
-    return manifest
 
 
 def _executed(platform: Platform, state: PublishState) -> list[PlanExecution]:

@@ -11,8 +11,10 @@ from sqlalchemy import Row, select
 from penstock.batch.manifest import Manifest
 from penstock.errors import NotFound, PenstockError
 from penstock.identity.ids import BatchId, SourceId
+from penstock.ports.audit_log import AuditEntry
 from penstock.ports.control import BatchRecord
 from penstock.publish.state import PublishState
+from resources.control_db.audit_log import add_act
 from resources.control_db.engine import Database, insert_if_new, insert_new
 from resources.control_db.rows import state_columns
 from resources.control_db.tables import batch as batches
@@ -28,7 +30,8 @@ class SqlBatches(Database):
     def admit(self, record: BatchRecord, states: Sequence[PublishState]) -> bool:
         """Record a batch and its PENDING publish states in one transaction; False if it is known.
 
-        Raises ``PenstockError`` if a state is of another batch or source.
+        Whoever admits a rollback, the act of who asked for it is recorded with it. Raises ``PenstockError`` if a state
+        is of another batch or source.
         """
         manifest = record.manifest
         _refuse_strangers(manifest, states)
@@ -43,6 +46,8 @@ class SqlBatches(Database):
             if states:
                 rows = [{**state_columns(state), "mode": mode} for state in states]
                 connection.execute(publish_state.insert(), rows)
+            if (act := _act_behind(record)) is not None:
+                add_act(connection, act)
         return True
 
     def get_batch(self, batch: BatchId) -> BatchRecord:
@@ -86,6 +91,22 @@ class SqlBatches(Database):
 
 
 _BATCH_ID = batches.c.batch_id
+
+
+def _act_behind(record: BatchRecord) -> AuditEntry | None:
+    """Return who asked for a rollback; what is mended by other corrections is recorded letter by letter."""
+    corrects = record.manifest.corrects
+    if corrects is None or corrects.kind != "rollback":
+        return None
+    return AuditEntry(
+        at=record.admitted_at,
+        actor=corrects.requested_by,
+        act="batch.rollback",
+        subject=corrects.batch_id,
+        source_id=record.manifest.source_id,
+        reason=corrects.reason or None,
+        details={"target_id": corrects.target_id, "correction": record.manifest.batch_id},
+    )
 
 
 def _refuse_strangers(manifest: Manifest, states: Sequence[PublishState]) -> None:
