@@ -16,7 +16,7 @@ from penstock.batch.guard_policy import GuardPolicy
 from penstock.batch.manifest import Mode, RelationshipType
 from penstock.batch.rows import Entity, Kind, Relationship
 from penstock.batch.source import Extract, SourceDefinition, SourceSpec
-from penstock.errors import IllegalMove
+from penstock.errors import IllegalMove, LaneBusy, NothingToDo
 from penstock.identity.ids import BatchId, SourceId, TargetId, batch_id
 from penstock.ports.approvals import Approval, ApprovalStatus, Decision
 from penstock.publish.state import PublishStatus
@@ -25,6 +25,7 @@ from penstock.use_cases.extract_source import extract_source
 from penstock.use_cases.land_batch import land_batch
 from penstock.use_cases.platform import Platform
 from penstock.use_cases.publish import PublishOptions, publish_next
+from penstock.use_cases.rollback import rollback
 
 SOURCE = SourceId("crm")
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -229,6 +230,21 @@ def _release(worker: Worker) -> None:
     drain(worker)
 
 
+def _roll_back(worker: Worker) -> None:
+    """Roll batch 4 back, unless a look shows that it has been asked for, and publish the correction."""
+    control = worker.platform.control
+    discover_batches(worker.platform, "")
+    corrected = {
+        record.manifest.corrects.batch_id
+        for record in control.list_batches()
+        if record.manifest.corrects is not None
+    }
+    if batch(4) not in corrected:
+        with suppress(LaneBusy, NothingToDo):  # somebody else has, a moment ago
+            rollback(worker.platform, batch(4), worker.target, by="ada", reason="too early")
+    drain(worker)
+
+
 STEPS = (
     Step("collect and publish 1", _collect_and_publish(1), same_plans=False),
     Step("collect 2", _collect(2), same_plans=False),
@@ -237,4 +253,5 @@ STEPS = (
     Step("publish 3", drain),
     Step("release 3", _release),
     Step("collect and publish 4", _collect_and_publish(4), same_plans=False),
+    Step("roll back 4", _roll_back, same_plans=False),
 )
