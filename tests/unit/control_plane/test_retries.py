@@ -75,7 +75,11 @@ def test_an_open_breaker_is_shown_and_closed_by_hand(bench: Bench, run: Run, dow
 
 @pytest.mark.parametrize(
     ("target", "said"),
-    [("nobody", "there is no target 'nobody'"), ("model", "is closed"), ("No/Body", "not a valid id")],
+    [
+        ("nobody", "there is no target 'nobody'"),
+        ("model", "is closed"),
+        ("No/Body", "not a valid id"),
+    ],
 )
 def test_what_cannot_be_reset_is_an_error(run: Run, target: str, said: str) -> None:
     """A target that is not there, or whose breaker is closed, is one line on stderr, and nothing is recorded."""
