@@ -18,7 +18,7 @@ PROMISED_S = 60.0
 
 
 def test_a_killed_run_is_recovered_within_a_minute(tmp_path: Path) -> None:
-    """SIGKILL of the run's process while it executes: the batch is COMPLETE within 60 s, each operation applied once."""
+    """SIGKILL of the run while it executes: the batch is COMPLETE within 60 s, each operation applied once."""
     with penstock_up(tmp_path / "home", chunk_operations="1") as up:
         engine = open_engine(f"sqlite:///{tmp_path / 'home' / 'control.db'}")
 
