@@ -35,7 +35,7 @@ class FixConfig(dg.Config):
 
 
 @dg.op(description="Try dead letters again, with all that they blocked, as a correction.")
-def requeue_dead_letters(
+def try_letters_again(
     context: dg.OpExecutionContext, config: RequeueConfig, platform: PlatformResource
 ) -> None:
     """Requeue dead letters."""
@@ -59,7 +59,7 @@ def requeue_dead_letters(
 
 
 @dg.op(description="Mend one dead letter by a JSON patch and try it again.")
-def fix_dead_letter(
+def mend_letter(
     context: dg.OpExecutionContext, config: FixConfig, platform: PlatformResource
 ) -> None:
     """Fix one dead letter."""
@@ -77,7 +77,7 @@ def fix_dead_letter(
 
 
 @dg.op(description="Decide that dead letters are not wanted.")
-def discard_dead_letters(
+def drop_letters(
     context: dg.OpExecutionContext, config: LettersConfig, platform: PlatformResource
 ) -> None:
     """Discard dead letters."""
@@ -96,7 +96,7 @@ def discard_dead_letters(
 )
 def requeue_letters_job() -> None:
     """Requeue dead letters."""
-    requeue_dead_letters()
+    try_letters_again()
 
 
 @dg.job(
@@ -106,7 +106,7 @@ def requeue_letters_job() -> None:
 )
 def fix_letter_job() -> None:
     """Fix one dead letter."""
-    fix_dead_letter()
+    mend_letter()
 
 
 @dg.job(
@@ -116,7 +116,7 @@ def fix_letter_job() -> None:
 )
 def discard_letters_job() -> None:
     """Discard dead letters."""
-    discard_dead_letters()
+    drop_letters()
 
 
 DEAD_LETTER_JOBS = (requeue_letters_job, fix_letter_job, discard_letters_job)
