@@ -24,8 +24,11 @@ from sqlalchemy import text
 
 from penstock.batch.source import SourceSpec
 from penstock.errors import IllegalMove, LeaseLost
-from penstock.identity.ids import BatchId, SourceId
+from penstock.identity.ids import BatchId, SourceId, TenantId
 from penstock.ports.control import Claim, SnapshotHead
+from penstock.ports.pauses import Pause, PauseScope
+from penstock.publish.breaker import BreakerPolicy, BreakerState, BreakerStatus, after_calls
+from penstock.publish.queue import QueuePolicy
 from penstock.publish.state import Intent, Move
 from resources.control_db.store import SqlControlStore
 from tests.contracts.control_values import (
@@ -40,7 +43,18 @@ from tests.contracts.control_values import (
 )
 
 LEASE_S = 120
-SOURCES = {"a": 0.5, "b": 0.9}
+SOURCES = {"a": 0.5, "b": 0.9, "c": 0.1}
+TENANTS = {"a": "x", "b": "x", "c": "y"}
+POLICIES = [
+    POLICY,
+    POLICY,
+    POLICY,
+    QueuePolicy(most_lanes_per_target=1),
+    QueuePolicy(most_lanes_per_target=2, most_lanes_per_source=1),
+    QueuePolicy(most_lanes_per_tenant=1),
+]
+BREAKER = BreakerPolicy(min_calls=2, open_s=90, max_open_s=300)
+FOLLOW_UPS = (Intent.RELEASE, Intent.REPAIR)
 IN_HAND = ("PLANNING", "PLAN_COMPLETE", "EXECUTING")
 IN_QUEUE = ("PENDING", "RETRYING", *IN_HAND)
 
@@ -54,7 +68,8 @@ class ModelBatch:
     mode: str
     enqueued_at: datetime
     status: str = "PENDING"
-    republish: bool = False
+    intent: Intent = Intent.PUBLISH
+    cancelled: bool = False
     boost: float = 0.0
     due_at: datetime | None = None
 
@@ -72,6 +87,10 @@ class ModelLane:
     expires_at: datetime | None = None
     version: int = 0
     newest: int | None = None
+    started: ModelBatch | None = None
+
+    def is_held(self, now: datetime) -> bool:
+        return self.expires_at is not None and self.expires_at > now
 
 
 @dataclass
@@ -80,28 +99,52 @@ class Model:
 
     batches: list[ModelBatch] = field(default_factory=list)
     lanes: dict[str, ModelLane] = field(default_factory=lambda: {s: ModelLane() for s in SOURCES})
+    paused: set[tuple[PauseScope, str]] = field(default_factory=set)
+    breaker: BreakerState = field(default_factory=lambda: BreakerState.closed(REGISTRY, NOW))
 
     def queue_of(self, source: str) -> list[ModelBatch]:
         mine = [b for b in self.batches if b.source == source and b.status in IN_QUEUE]
-        return sorted(mine, key=lambda b: b.minute)
+        started = self.lanes[source].started
+        return sorted(mine, key=lambda b: (b is not started, b.minute))
 
-    def supersede(self, now: datetime) -> None:
-        for source, lane in self.lanes.items():
-            if lane.newest is None or (lane.expires_at and lane.expires_at > now):
+    def is_shut(self, source: str, policy: QueuePolicy, now: datetime) -> bool:
+        if {(PauseScope.SOURCE, source), (PauseScope.TARGET, str(REGISTRY))} & self.paused:
+            return True
+        held = [name for name, lane in self.lanes.items() if lane.is_held(now)]
+        match self.breaker.status_at(now):
+            case BreakerStatus.OPEN:
+                return True
+            case BreakerStatus.HALF_OPEN if held:
+                return True
+        same_tenant = [name for name in held if TENANTS[name] == TENANTS[source]]
+        return any(
+            most is not None and len(lanes) >= most
+            for most, lanes in (
+                (policy.most_lanes_per_target, held),
+                (policy.most_lanes_per_tenant, same_tenant),
+                (policy.most_lanes_per_source, [name for name in held if name == source]),
+            )
+        )
+
+    def supersede(self, open_sources: list[str], now: datetime) -> None:
+        for source in open_sources:
+            lane = self.lanes[source]
+            if lane.newest is None or lane.is_held(now):
                 continue
             for batch in self.queue_of(source):
-                if batch.minute < lane.newest and not batch.republish:
+                if batch.minute < lane.newest and batch.intent is Intent.PUBLISH:
                     batch.status, batch.due_at = "FAILED", None
 
     def candidate(self, source: str, now: datetime) -> ModelBatch | None:
         lane = self.lanes[source]
-        if lane.expires_at and lane.expires_at > now:
+        if lane.is_held(now):
             return None
         queue = self.queue_of(source)
         blockers = [
             b.minute
             for b in self.batches
             if b.source == source and b.status == "FAILED" and b.mode == "delta"
+            if not b.cancelled
             if lane.newest is None or b.minute > lane.newest
         ]
 
@@ -114,8 +157,8 @@ class Model:
             return None
         return queue[0]
 
-    def next(self, now: datetime) -> ModelBatch | None:
-        candidates = [b for s in self.lanes if (b := self.candidate(s, now))]
+    def next(self, open_sources: list[str], now: datetime) -> ModelBatch | None:
+        candidates = [b for s in open_sources if (b := self.candidate(s, now))]
         return min(candidates, key=lambda b: self.rank(b, now), default=None)
 
     def rank(self, batch: ModelBatch, now: datetime) -> tuple[float, int, str]:
@@ -134,7 +177,10 @@ class QueueMachine(RuleBasedStateMachine):
         self.now = NOW
         self.claims: list[tuple[Claim, ModelBatch]] = []
         self.store.sync_sources(
-            [SourceSpec(source_id=SourceId(s), importance=i) for s, i in SOURCES.items()]
+            [
+                SourceSpec(source_id=SourceId(s), importance=i, tenant_id=TenantId(TENANTS[s]))
+                for s, i in SOURCES.items()
+            ]
         )
 
     def teardown(self) -> None:
@@ -156,39 +202,45 @@ class QueueMachine(RuleBasedStateMachine):
         self._land(source, minute + 1, "delta")
         self._land(source, minute + 2, "full")
 
-    def _land(self, source: str, minute: int, mode: str) -> None:
+    def _land(self, source: str, minute: int, mode: str) -> ModelBatch:
         if all(b.batch_id != batch_id(source, minute) for b in self.model.batches):
-            admit(self.store, source, minute, mode=mode, enqueued_at=self.now)
+            tenant = TENANTS[source]
+            admit(self.store, source, minute, mode=mode, enqueued_at=self.now, tenant_id=tenant)
             self.model.batches.append(
                 ModelBatch(source=source, minute=minute, mode=mode, enqueued_at=self.now)
             )
+        return next(b for b in self.model.batches if (b.source, b.minute) == (source, minute))
 
     @rule(minutes=st.sampled_from([1, 2, 3, 30]))
     def wait(self, minutes: float) -> None:
         self.now += timedelta(minutes=minutes)
 
-    @rule()
-    def claim(self) -> None:
-        self._claim("w1")
+    @rule(policy=st.sampled_from(POLICIES))
+    def claim(self, policy: QueuePolicy) -> None:
+        self._claim("w1", policy)
 
-    @rule(end=st.sampled_from(["publish", "publish", "fail", "postpone"]))
+    @rule(end=st.sampled_from(["publish", "publish", "fail", "postpone", "half", "half and back"]))
     def claim_and_end(self, end: str) -> None:
         newest = len(self.claims)
-        self._claim("w2")
+        self._claim("w2", POLICY)
         if len(self.claims) == newest:
             return
-        if end != "publish":
+        if end in ("fail", "postpone"):
             self._move(newest, end)
             return
         self._move(newest, "plan")
         self._move(newest, "start")
-        self._publish(newest)
+        if end == "publish":
+            self._publish(newest)
+        elif end == "half and back":
+            self._move(newest, "give back")
 
-    def _claim(self, worker: str) -> None:
-        places = self.store.explain_queue(now=self.now, policy=POLICY)
-        claimed = self.store.claim(worker, now=self.now, lease_s=LEASE_S, policy=POLICY)
-        self.model.supersede(self.now)
-        expected = self.model.next(self.now)
+    def _claim(self, worker: str, policy: QueuePolicy) -> None:
+        places = self.store.explain_queue(now=self.now, policy=policy)
+        claimed = self.store.claim(worker, now=self.now, lease_s=LEASE_S, policy=policy)
+        open_sources = [s for s in SOURCES if not self.model.is_shut(s, policy, self.now)]
+        self.model.supersede(open_sources, self.now)
+        expected = self.model.next(open_sources, self.now)
         assert (claimed and claimed.state.batch_id) == (expected and expected.batch_id)
         explained = [p.state.batch_id for p in places if p.waits_for is None][:1]
         assert explained == ([expected.batch_id] if expected else [])
@@ -198,7 +250,9 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.model.batches)
     @rule(data=st.data())
     def claim_only(self, data: st.DataObject) -> None:
-        wanted = data.draw(st.sampled_from(self.model.batches))
+        self._claim_only(data.draw(st.sampled_from(self.model.batches)))
+
+    def _claim_only(self, wanted: ModelBatch) -> bool:
         claimed = self.store.claim(
             "w3",
             now=self.now,
@@ -206,12 +260,57 @@ class QueueMachine(RuleBasedStateMachine):
             policy=POLICY,
             only=[(wanted.batch_id, REGISTRY)],
         )
-        others = Model(batches=self.model.batches, lanes={wanted.source: self._lane(wanted)})
-        others.supersede(self.now)
-        expected = self.model.candidate(wanted.source, self.now)
+        shut = self.model.is_shut(wanted.source, POLICY, self.now)
+        self.model.supersede([] if shut else [wanted.source], self.now)
+        expected = None if shut else self.model.candidate(wanted.source, self.now)
         assert (claimed is not None) == (expected is wanted)
         if claimed:
             self._grant(claimed, wanted)
+        return claimed is not None
+
+    @rule(
+        source=st.sampled_from(sorted(SOURCES)),
+        end=st.sampled_from(["abandon", "give back", "postpone", "cancel", "fail"]),
+    )
+    def an_older_lands_beside_one_half_executed(self, source: str, end: str) -> None:
+        minute = 2 + max((b.minute for b in self.model.batches if b.source == source), default=0)
+        newer = self._land(source, minute, "full")
+        if not self._claim_only(newer):
+            return
+        number = len(self.claims) - 1
+        self._move(number, "plan")
+        self._move(number, "start")
+        older = self._land(source, minute - 1, "full")
+        if end == "abandon":
+            self.wait(3)
+        else:
+            self._move(number, "give back" if end == "cancel" else end)
+        if end == "cancel":
+            self._cancel(newer)
+        if newer.status == "FAILED":
+            self._requeue(newer, Intent.PUBLISH)
+        self._claim_only(older)
+        self._claim_only(newer)
+
+    @rule(source=st.sampled_from(sorted(SOURCES)))
+    def a_delta_is_cancelled_before_another(self, source: str) -> None:
+        minute = 1 + max((b.minute for b in self.model.batches if b.source == source), default=0)
+        first = self._land(source, minute, "delta")
+        second = self._land(source, minute + 1, "delta")
+        self._cancel(first)
+        self._claim_only(second)
+
+    @precondition(lambda self: any(b.status == "COMPLETE" for b in self.model.batches))
+    @rule(data=st.data(), intent=st.sampled_from(FOLLOW_UPS), half=st.booleans())
+    def a_follow_up_is_cancelled(self, data: st.DataObject, intent: Intent, half: bool) -> None:
+        complete = [b for b in self.model.batches if b.status == "COMPLETE"]
+        batch = data.draw(st.sampled_from(complete))
+        self._requeue(batch, intent)
+        if half and self._claim_only(batch):
+            number = len(self.claims) - 1
+            for move in ("plan", "start", "postpone"):
+                self._move(number, move)
+        self._cancel(batch)
 
     def _grant(self, claimed: Claim, batch: ModelBatch) -> None:
         lane = self._lane(batch)
@@ -226,7 +325,10 @@ class QueueMachine(RuleBasedStateMachine):
         return self.model.lanes[batch.source]
 
     @precondition(lambda self: self.claims)
-    @rule(data=st.data(), move=st.sampled_from(["plan", "start", "postpone", "fail", "give back"]))
+    @rule(
+        data=st.data(),
+        move=st.sampled_from(["plan", "start", "postpone", "fail", "give back", "withdraw"]),
+    )
     def move(self, data: st.DataObject, move: str) -> None:
         self._move(self._draw_claim(data), move)
 
@@ -240,6 +342,12 @@ class QueueMachine(RuleBasedStateMachine):
             "postpone": (Move.POSTPONE, IN_HAND, "RETRYING", {**details, "retry_due_at": due_at}),
             "fail": (Move.FAIL, IN_HAND, "FAILED", details),
             "give back": (Move.REQUEUE, IN_HAND, "PENDING", {}),
+            "withdraw": (
+                Move.WITHDRAW,
+                IN_HAND if batch.intent in FOLLOW_UPS else (),
+                "COMPLETE",
+                {},
+            ),
         }[move]
 
         def write() -> None:
@@ -249,6 +357,9 @@ class QueueMachine(RuleBasedStateMachine):
         if self._write(claimed, batch, allowed, write):  # type: ignore[arg-type]
             batch.status = str(after)
             batch.due_at = due_at if move == "postpone" else None
+            batch.cancelled = False
+            if move == "start":
+                self._lane(batch).started = batch
             if batch.status not in IN_HAND:
                 self._free(batch)
 
@@ -261,6 +372,7 @@ class QueueMachine(RuleBasedStateMachine):
         claimed, batch = self.claims[number]
         lane = self._lane(batch)
         newest = batch.minute if lane.newest is None else max(batch.minute, lane.newest)
+        moves_snapshot = batch.intent is not Intent.REPAIR
         head = SnapshotHead(
             source_id=SourceId(batch.source),
             target_id=REGISTRY,
@@ -272,11 +384,13 @@ class QueueMachine(RuleBasedStateMachine):
         )
 
         def write() -> None:
-            self.store.complete(claimed, now=self.now, changes={}, head=head, ledger=[])
+            new = head if moves_snapshot else None
+            self.store.complete(claimed, now=self.now, changes={}, head=new, ledger=[])
 
         if self._write(claimed, batch, ("EXECUTING",), write):
             batch.status = "COMPLETE"
-            lane.version, lane.newest = head.version, newest
+            if moves_snapshot:
+                lane.version, lane.newest = head.version, newest
             self._free(batch)
 
     @precondition(lambda self: self.claims)
@@ -317,18 +431,81 @@ class QueueMachine(RuleBasedStateMachine):
     def _free(self, batch: ModelBatch) -> None:
         lane = self._lane(batch)
         lane.batch = lane.expires_at = None
+        if batch.status in ("COMPLETE", "FAILED") and lane.started is batch:
+            lane.started = None
 
     @precondition(lambda self: self.model.batches)
-    @rule(data=st.data(), republish=st.booleans())
-    def requeue(self, data: st.DataObject, republish: bool) -> None:
-        intent = Intent.REPUBLISH if republish else Intent.PUBLISH
-        batch = data.draw(st.sampled_from(self.model.batches))
-        if batch.status not in ("COMPLETE", "FAILED"):
+    @rule(data=st.data(), intent=st.sampled_from(Intent))
+    def requeue(self, data: st.DataObject, intent: Intent) -> None:
+        self._requeue(data.draw(st.sampled_from(self.model.batches)), intent)
+
+    def _requeue(self, batch: ModelBatch, intent: Intent) -> None:
+        allowed = ("COMPLETE",) if intent in FOLLOW_UPS else ("COMPLETE", "FAILED")
+        if batch.status not in allowed:
             with pytest.raises(IllegalMove):
                 self.store.requeue(batch.batch_id, REGISTRY, now=self.now, intent=intent)
             return
         self.store.requeue(batch.batch_id, REGISTRY, now=self.now, intent=intent)
-        batch.status, batch.republish, batch.enqueued_at = "PENDING", republish, self.now
+        batch.status, batch.intent, batch.enqueued_at = "PENDING", intent, self.now
+        batch.cancelled = False
+
+    @precondition(lambda self: self.model.batches)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        self._cancel(data.draw(st.sampled_from(self.model.batches)))
+
+    def _cancel(self, batch: ModelBatch) -> None:
+        lane, follows = self._lane(batch), batch.intent in FOLLOW_UPS
+        half = follows and lane.started is batch
+        if batch.status not in ("PENDING", "RETRYING") or half:
+            with pytest.raises(IllegalMove):
+                self.store.cancel(batch.batch_id, REGISTRY, now=self.now, message="x")
+            return
+        self.store.cancel(batch.batch_id, REGISTRY, now=self.now, message="x")
+        batch.status, batch.cancelled = ("COMPLETE", False) if follows else ("FAILED", True)
+        batch.due_at = None
+        if lane.started is batch:
+            lane.started = None
+
+    @rule(
+        what=st.sampled_from([(PauseScope.SOURCE, "a"), (PauseScope.TARGET, str(REGISTRY))]),
+        minutes=st.sampled_from([0, 1, 5]),
+    )
+    def pause_for_a_claim(self, what: tuple[PauseScope, str], minutes: int) -> None:
+        assert self.store.pause(self._pause_of(what)) is (what not in self.model.paused)
+        self.model.paused.add(what)
+        self.wait(minutes)
+        self._claim("w4", POLICY)
+        self._resume(what)
+
+    @rule(what=st.sampled_from([(PauseScope.SOURCE, name) for name in sorted(SOURCES)]))
+    def pause_or_resume(self, what: tuple[PauseScope, str]) -> None:
+        if what in self.model.paused:
+            self._resume(what)
+            return
+        assert self.store.pause(self._pause_of(what))
+        self.model.paused.add(what)
+
+    def _pause_of(self, what: tuple[PauseScope, str]) -> Pause:
+        return Pause(
+            scope=what[0], scope_id=what[1], paused_at=self.now, paused_by="ada", reason="x"
+        )
+
+    def _resume(self, what: tuple[PauseScope, str]) -> None:
+        assert self.store.resume(*what) is (what in self.model.paused)
+        self.model.paused.discard(what)
+
+    @rule(failures=st.sampled_from([0, 0, 1, 2]))
+    def call_the_target(self, failures: int) -> None:
+        counts = {"successes": 0 if failures else 3, "failures": failures}
+        after = self.store.record_calls(REGISTRY, **counts, now=self.now, policy=BREAKER)
+        self.model.breaker = after_calls(self.model.breaker, BREAKER, **counts, now=self.now)
+        assert after.status is self.model.breaker.status
+
+    @rule()
+    def reset_the_breaker(self) -> None:
+        self.store.reset_breaker(REGISTRY, now=self.now)
+        self.model.breaker = BreakerState.closed(REGISTRY, self.now)
 
     @precondition(lambda self: self.model.batches)
     @rule(data=st.data(), boost=st.sampled_from([-1.0, 0.25, 3.0]))
@@ -341,12 +518,21 @@ class QueueMachine(RuleBasedStateMachine):
     @invariant()
     def states_agree(self) -> None:
         stored = {
-            s.batch_id: (str(s.status), s.republish, s.priority_boost, s.retry_due_at)
+            s.batch_id: (str(s.status), s.intent, s.priority_boost, s.retry_due_at)
             for s in self.store.list_states()
         }
         assert stored == {
-            b.batch_id: (b.status, b.republish, b.boost, b.due_at) for b in self.model.batches
+            b.batch_id: (b.status, b.intent, b.boost, b.due_at) for b in self.model.batches
         }
+
+    @invariant()
+    def leases_agree(self) -> None:
+        held = {
+            lane.batch.batch_id
+            for lane in self.model.lanes.values()
+            if lane.batch and lane.is_held(self.now)
+        }
+        assert {lease.batch_id for lease in self.store.list_leases(now=self.now)} == held
 
     @invariant()
     def snapshots_agree(self) -> None:
@@ -391,7 +577,9 @@ def test_the_queue_is_as_the_model_says_on_postgres(
     def new_store() -> SqlControlStore:
         store = SqlControlStore(url)
         with store.engine.begin() as connection:
-            connection.execute(text("TRUNCATE batch, lane, snapshot, source CASCADE"))
+            connection.execute(
+                text("TRUNCATE batch, lane, snapshot, source, pause, target_breaker CASCADE")
+            )
         return store
 
     _check(new_store, max_examples=20, stateful_step_count=40)
