@@ -18,6 +18,9 @@ def look_for_drift(context: dg.OpExecutionContext, platform: PlatformResource) -
             f"{report.source_id} at {report.target_id}: {report.checked} rows, {report.missing} missing, "
             f"{report.differing} differing, {report.left} left to people"
         )
+        if report.trouble:
+            context.log.warning(f"{report.source_id} at {report.target_id}: {report.trouble}")
+            continue
         (context.log.warning if report.missing + report.differing else context.log.info)(said)
 
 

@@ -13,6 +13,7 @@
     ├── UndeclaredSource         a batch for a source that nobody declared
     ├── NotFound                 an id that names nothing
     ├── IllegalMove              a publish state cannot move there
+    ├── TargetUnreachable        a target cannot be asked what it holds
     ├── LaneBusy                 a lane has a batch in hand, and what is asked has to wait for it
     ├── NothingToDo              what is asked for would change nothing
     ├── ChangedMeanwhile         what an act is about is not as its actor saw it
@@ -101,6 +102,12 @@ class IllegalMove(PenstockError):
     """A publish state was asked to move to a status that its present one does not lead to."""
 
     code = "illegal_move"
+
+
+class TargetUnreachable(PenstockError):
+    """A target cannot be asked what it holds; nothing was changed, and it may be asked again later."""
+
+    code = "target_unreachable"
 
 
 class LaneBusy(PenstockError):

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from penstock.batch.ownership import Ownership
 from penstock.execute.breaker import CallCounter
-from penstock.execute.merging import MergedConflicts, merge_updates, merged_conflicts, settled
+from penstock.execute.merging import MergedConflicts, merge_owned, merged_conflicts, settled
 from penstock.execute.read_back import Held, held_by_target
 from penstock.identity.ids import SourceId
 from penstock.ports.clock import Clock
@@ -76,8 +76,9 @@ class Applier:
         """Apply a chunk; raises :class:`TargetDown` or ``LeaseLost``."""
         result = ChunkResult()
         if self.ownership:
-            operations, merged = merge_updates(self.target, operations, context, self.ownership)
+            operations, merged = merge_owned(self.target, operations, context, self.ownership)
             self._send_merged(merged, context, result)
+            result.failures += merged.refused
         self._apply(operations, context, result)
         if self.ownership and any(f.outcome is Outcome.CONFLICT for f in result.failures):
             self._merge(operations, context, result)
@@ -97,6 +98,7 @@ class Applier:
         result.failures = settled(result.failures, merged, failed)
         result.applied += again.applied
         result.already_applied += again.already_applied + len(merged.already)
+        result.unsure |= again.unsure
         result.merged |= {*merged.originals.values(), *merged.already}
 
     def held(self, source: SourceId, operations: pa.Table) -> npt.NDArray[np.int8]:

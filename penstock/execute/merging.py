@@ -24,7 +24,7 @@ from penstock.identity.digest import (
     entity_digest,
     relationship_digest,
 )
-from penstock.plan.merge import merge_three
+from penstock.plan.merge import fields_of, merge_three
 from penstock.plan.operations import OPERATION_SCHEMA, Action
 from penstock.ports.target import ApplyContext, OperationFailure, Outcome, Target
 
@@ -39,22 +39,31 @@ class MergedConflicts:
     """By the id of what is sent: the id of the operation that it stands for."""
     already: tuple[bytes, ...]
     """Operations whose merge is in the target already."""
+    refused: tuple[OperationFailure, ...] = ()
+    """Operations that would write over what is not the source's."""
 
 
-def merge_updates(
+OWNED = "owned_by_others"
+"""Code of an operation that is refused because people, or others, have changed what they own."""
+
+
+def merge_owned(
     target: Target, operations: pa.Table, context: ApplyContext, ownership: Ownership
 ) -> tuple[pa.Table, MergedConflicts]:
-    """Take out the updates whose entities people changed, and merge them; returns what is left, and the merges.
+    """Take out the updates and deletes of what people changed; returns what is left, and what becomes of these.
 
     Who edits a table by hand leaves the digest that was written beside it, so that a target would notice nothing.
     """
     owned = pa.array(sorted(ownership), pa.string())
-    updates = pc.and_(
-        pc.equal(operations["action"], Action.UPDATE.value),
+    mine = pc.and_(
+        pc.not_equal(operations["action"], Action.CREATE.value),
         pc.is_in(operations["type_name"], value_set=owned),
     )
-    merged = _merge_rows(target, operations.filter(updates), context, ownership)
-    taken = pa.array([*merged.originals.values(), *merged.already], pa.binary(DIGEST_BYTES))
+    merged = _merge_rows(target, operations.filter(mine), context, ownership)
+    refused = [failure.operation_id for failure in merged.refused]
+    taken = pa.array(
+        [*merged.originals.values(), *merged.already, *refused], pa.binary(DIGEST_BYTES)
+    )
     left = operations.filter(pc.invert(pc.is_in(operations["operation_id"], value_set=taken)))
     return left, merged
 
@@ -79,11 +88,15 @@ def _merge_rows(
     rows: list[dict[str, Any]] = []
     originals: dict[bytes, bytes] = {}
     already: list[bytes] = []
+    refused: list[OperationFailure] = []
     for kind in pc.unique(conflicting["kind"]).to_pylist():
         mine = conflicting.filter(pc.equal(conflicting["kind"], kind))
         names = mine.select(["type_name", "key", "to_key"])
         held = target.read_back(context.source_id, Kind(kind), names).to_pylist()
         for row, found in zip(mine.to_pylist(), held, strict=True):
+            if _is_theirs(row, found, ownership):
+                refused.append(_refusal(row))
+                continue
             merged = _merged(row, found, ownership)
             if merged is None:
                 continue
@@ -97,6 +110,31 @@ def _merge_rows(
         operations=pa.Table.from_pylist(rows, schema=OPERATION_SCHEMA),
         originals=originals,
         already=tuple(already),
+        refused=tuple(refused),
+    )
+
+
+def _is_theirs(row: Mapping[str, Any], found: Mapping[str, Any], ownership: Ownership) -> bool:
+    """Say whether an operation would take away fields that people changed, or may have: nobody can read them."""
+    owners = ownership.get(row["type_name"])
+    if not owners or found["attributes"] in {None, row["before_attributes"]}:
+        return False
+    theirs = fields_of(found["attributes"])
+    if theirs is None:
+        return True
+    if row["action"] != Action.DELETE or row["before_attributes"] is None:
+        return False
+    base = value_of(row["before_attributes"])
+    return bool(merge_three(base, theirs, base, owners).kept)
+
+
+def _refusal(row: Mapping[str, Any]) -> OperationFailure:
+    return OperationFailure(
+        operation_id=row["operation_id"],
+        outcome=Outcome.CONFLICT,
+        code=OWNED,
+        message=f"{row['type_name']} {row['key']} was changed in the target in fields that the source does not own, "
+        f"so that {row['action']} would lose them: settle it in the target by hand, or let the source say otherwise",
     )
 
 
@@ -108,8 +146,11 @@ def _merged(
         return None
     if (found["attributes"], found["digest"]) == (row["before_attributes"], row["before_digest"]):
         return None
+    theirs = fields_of(found["attributes"])
+    if theirs is None:
+        return None
     base = value_of(row["before_attributes"] or "{}")
-    merge = merge_three(base, value_of(found["attributes"]), value_of(row["attributes"]), owners)
+    merge = merge_three(base, theirs, value_of(row["attributes"]), owners)
     text = canonical_text(merge.attributes).decode()
     return {
         **row,

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock.batch.ownership import Owner
+from penstock.errors import NotCanonical
+from penstock.identity.canonical import canonical_json, value_of
 
 _ABSENT = object()
 
@@ -55,6 +57,28 @@ def merge_three(
         conflicts=tuple(conflicts),
         restored=tuple(restored),
     )
+
+
+def fields_of(text: str | None) -> dict[str, Any] | None:
+    """Return the fields of what a target holds; None where it keeps no text, or somebody left what cannot be read."""
+    if text is None:
+        return None
+    try:
+        return value_of(canonical_json(text.encode()))
+    except (NotCanonical, UnicodeEncodeError):
+        return None
+
+
+def mend(published: str, held: str | None, owners: Mapping[str, Owner]) -> Merge | None:
+    """Return what a target should hold where it differs from what was published; None where it is to be left as it is.
+
+    It is left where only people's or others' fields differ, and where some are theirs and cannot be told.
+    """
+    ours, theirs = value_of(published), fields_of(held)
+    if theirs is None:
+        return None if owners else Merge(attributes=ours)
+    merge = merge_three(ours, theirs, ours, owners)
+    return None if merge.kept and not merge.restored else merge
 
 
 def _same(left: Any, right: Any) -> bool:

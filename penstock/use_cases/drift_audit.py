@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,14 +17,15 @@ from typing import Any
 import pyarrow as pa
 
 from penstock.batch.index import KeyedRows
-from penstock.batch.ownership import Ownership
+from penstock.batch.ownership import Owner, Ownership
 from penstock.batch.rows import Kind
-from penstock.errors import IllegalMove, LaneBusy
+from penstock.errors import IllegalMove, LaneBusy, PenstockError, TargetUnreachable
 from penstock.identity.canonical import value_of
 from penstock.identity.digest import joined
 from penstock.identity.ids import SourceId, TargetId
-from penstock.plan.merge import merge_three
+from penstock.plan.merge import fields_of, mend, merge_three
 from penstock.ports.drift import Drift, DriftCursor, DriftStatus
+from penstock.ports.target import TargetDown
 from penstock.publish.state import Intent, PublishState
 from penstock.use_cases.acts import By
 from penstock.use_cases.corrections import check_free
@@ -33,8 +35,10 @@ from penstock.use_cases.platform import Platform
 
 FIRST_LOOK_S = 900.0
 """What is taken to have passed before the first look at a type."""
-MOST_ROWS = 50_000
-"""Of one type in one look."""
+MOST_ROWS = 10_000
+"""Read back at once, and held in memory."""
+PACE = 0.9
+"""Share of the period that a turn takes: the rest is for the wait until the next look."""
 _BEGIN = "0" * 32
 
 
@@ -49,6 +53,8 @@ class DriftReport:
     differing: int
     left: int
     """Rows in which only what people or others own differs."""
+    trouble: str | None = None
+    """Why the look came to nothing, if it did: the next one begins where this one did."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +74,14 @@ class DriftCoverage:
 @dataclass
 class _Look:
     checked: int = 0
-    found: list[Drift] = field(default_factory=list)
+    counts: Counter[tuple[DriftStatus, str]] = field(default_factory=Counter)
 
-    def of(self, status: DriftStatus, finding: str | None = None) -> int:
-        return sum(d.status is status and finding in {None, d.finding} for d in self.found)
+    def add(self, checked: int, found: Sequence[Drift]) -> None:
+        self.checked += checked
+        self.counts.update((each.status, each.finding) for each in found)
+
+    def of(self, status: DriftStatus, *findings: str) -> int:
+        return sum(self.counts[status, finding] for finding in findings)
 
 
 def audit_all(platform: Platform, *, period_s: float, repair: bool) -> list[DriftReport]:
@@ -92,7 +102,22 @@ def audit_all(platform: Platform, *, period_s: float, repair: bool) -> list[Drif
                     repair_lane(platform, spec.source_id, target, by=by)
             except (LaneBusy, IllegalMove):
                 continue  # the next look comes soon
+            except PenstockError as error:
+                reports.append(_came_to_nothing(spec.source_id, target, error))
     return reports
+
+
+def _came_to_nothing(source: SourceId, target: TargetId, error: PenstockError) -> DriftReport:
+    """Report a lane that could not be looked at: the others are looked at all the same."""
+    return DriftReport(
+        source_id=source,
+        target_id=target,
+        checked=0,
+        missing=0,
+        differing=0,
+        left=0,
+        trouble=str(error),
+    )
 
 
 def audit_lane(
@@ -105,8 +130,11 @@ def audit_lane(
 ) -> DriftReport:
     """Look at the next rows of one lane, or at all of them.
 
-    Raises ``LaneBusy`` while a batch of the lane is in hand: what it writes would look like drift.
+    Raises ``LaneBusy`` while a batch of the lane is in hand: what it writes would look like drift; and
+    ``TargetUnreachable``.
     """
+    if target not in platform.targets:
+        raise PenstockError(f"target {target!r} of source {source!r} is not configured here")
     check_free(platform, source, target)
     known = KnownRows.open(platform, source, target)
     ownership = ownership_of(platform, source)
@@ -123,7 +151,7 @@ def audit_lane(
         checked=look.checked,
         missing=look.of(DriftStatus.OPEN, "missing"),
         differing=look.of(DriftStatus.OPEN, "differs"),
-        left=look.of(DriftStatus.LEFT),
+        left=look.of(DriftStatus.LEFT, "missing", "differs"),
     )
 
 
@@ -144,9 +172,8 @@ class _Type:
         assert section is not None
         at = 0 if everything else _place(section, cursor.position if cursor else _BEGIN)
         due = section.rows if everything else _due(section.rows, cursor, period_s, now)
-        end = min(section.rows, at + due)
-        while at < end:
-            stop = min(end, at + MOST_ROWS)
+        while due > 0:
+            stop = min(section.rows, at + due, at + MOST_ROWS)
             found, fine, last = self._slice(at, stop)
             if not self._undisturbed():
                 raise LaneBusy(
@@ -154,9 +181,9 @@ class _Type:
                 )
             cursor = self._moved(cursor, stop, section.rows, last, now)
             self.platform.control.record_look(cursor, found, fine)
-            self.result.found += found
-            self.result.checked += stop - at
-            at = stop
+            self.result.add(stop - at, found)
+            due -= stop - at
+            at = stop if stop < section.rows else 0  # what is due goes on at the beginning
 
     def _undisturbed(self) -> bool:
         """Say whether the snapshot is still the one that was looked at, and nobody is at work."""
@@ -186,9 +213,9 @@ class _Type:
             self.kind, self.type_name, start, stop
         )
         names = _names(self.kind, rows)
-        held = self.platform.targets[self.target].read_back(self.source, self.kind, names)
+        held = self._read_back(names)
         expected = joined(hash_hi, hash_lo)
-        # The text too: who edits a table by hand leaves the digest that Penstock wrote beside it.
+        # The text too, where it is kept: who edits a table by hand leaves the digest that was written beside it.
         sides = zip(
             held["digest"].to_pylist(),
             expected.to_pylist(),
@@ -196,7 +223,7 @@ class _Type:
             rows["attributes"].to_pylist(),
             strict=True,
         )
-        same = [found == wanted and text == ours for found, wanted, text, ours in sides]
+        same = [found == wanted and text in {None, ours} for found, wanted, text, ours in sides]
         found, fine = [], []
         for n, name in enumerate(names.to_pylist()):
             drift_id = _id_of(self.source, self.target, self.kind, name)
@@ -209,6 +236,14 @@ class _Type:
         last = f"{int(key_hi[-1]):016x}{int(key_lo[-1]):016x}"
         return found, fine, last
 
+    def _read_back(self, names: pa.Table) -> pa.Table:
+        try:
+            return self.platform.targets[self.target].read_back(self.source, self.kind, names)
+        except TargetDown as down:
+            raise TargetUnreachable(
+                f"target {self.target!r} cannot be read back: {down}. The next look begins where this one did"
+            ) from down
+
     def _finding(
         self,
         drift_id: str,
@@ -217,16 +252,11 @@ class _Type:
         ours: str,
         expected: bytes,
     ) -> Drift:
-        fields, status = [], DriftStatus.OPEN
-        if theirs["attributes"] is not None:
-            base = value_of(ours)
-            owners = self.ownership.get(self.type_name, {})
-            merge = merge_three(base, value_of(theirs["attributes"]), base, owners)
-            fields += [{"name": each, "is": "restored"} for each in merge.restored]
-            fields += [{"name": each, "is": "kept"} for each in merge.kept]
-            if merge.kept and not merge.restored:
-                status = DriftStatus.LEFT
         found = theirs["digest"]
+        owners = self.ownership.get(self.type_name, {})
+        status = DriftStatus.OPEN
+        if found is not None and mend(ours, theirs["attributes"], owners) is None:
+            status = DriftStatus.LEFT
         return Drift(
             drift_id=drift_id,
             source_id=self.source,
@@ -238,7 +268,7 @@ class _Type:
             finding="missing" if found is None else "differs",
             expected_digest=expected.hex(),
             found_digest=None if found is None else found.hex(),
-            fields=fields,
+            fields=[] if found is None else _fields(ours, theirs["attributes"], owners),
             status=status,
             found_at=self.platform.clock.now(),
         )
@@ -291,10 +321,27 @@ def drift_coverage(platform: Platform) -> list[DriftCoverage]:
     return coverage
 
 
+def _fields(ours: str, held: str | None, owners: Mapping[str, Owner]) -> list[dict[str, str]]:
+    """Tell what becomes of each field that differs."""
+    theirs, base = fields_of(held), value_of(ours)
+    if theirs is None:
+        return [{"name": name, "is": "unreadable"} for name in sorted(owners)]
+    merge = merge_three(base, theirs, base, owners)
+    restored = [{"name": each, "is": "restored"} for each in merge.restored]
+    return [*restored, *({"name": each, "is": "kept"} for each in merge.kept)]
+
+
 def _due(rows: int, cursor: DriftCursor | None, period_s: float, now: datetime) -> int:
-    """Return how many rows have to be looked at now, for all to be within the period."""
+    """Return how many rows have to be looked at now, for none to be left for longer than the period.
+
+    A row is seen by the first look at which a whole turn has passed. With looks ``d`` apart, that is up to ``d`` after
+    the turn, so a turn takes ``period - d``; the constant share of it is for looks that are not evenly apart.
+    """
     passed_s = (now - cursor.updated_at).total_seconds() if cursor else FIRST_LOOK_S
-    return min(rows, max(1, math.ceil(rows * max(0.0, passed_s) / period_s)))
+    turn_s = min(PACE * period_s, period_s - passed_s)
+    if turn_s <= passed_s:
+        return rows
+    return min(rows, max(1, math.ceil(rows * max(0.0, passed_s) / turn_s)))
 
 
 def _place(section: KeyedRows, position: str) -> int:

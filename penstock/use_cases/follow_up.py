@@ -87,23 +87,26 @@ def begun_plan(platform: Platform, state: PublishState) -> StoredPlan | None:
 
 def _repair(platform: Platform, state: PublishState, manifest: Manifest) -> FollowUp:
     plan, base, found = plan_repair(platform, state, manifest)
-    ids = [each.drift_id for each in found]
     if not plan.document.operations:
 
         def gone(platform: Platform) -> None:
-            platform.control.settle_drift(ids, DriftStatus.GONE, now=platform.clock.now())
+            platform.control.settle_drift(list(found), DriftStatus.GONE, now=platform.clock.now())
 
         why = "all that was found is as it should be by now"
         raise FollowUpVoid(why, state, base=base, settle=gone)
-    settlement = Settlement(
-        plan_digest=base.document.digest,
-        operation_ids=(),
-        settled_by=plan.document.digest,
-        drift_ids=tuple(ids),
-    )
-    return FollowUp(
-        plan=plan, moves_snapshot=False, keeps_ledger=False, settlement=lambda: settlement
-    )
+
+    def settlement() -> Settlement:
+        digest = plan.document.digest
+        exceptions = platform.control.plan_exceptions(state.batch_id, state.target_id, digest)
+        failed = {exception.operation_id for exception in exceptions}
+        return Settlement(
+            plan_digest=base.document.digest,
+            operation_ids=(),
+            settled_by=digest,
+            drift_ids=tuple(drift for drift, operation in found.items() if operation not in failed),
+        )
+
+    return FollowUp(plan=plan, moves_snapshot=False, keeps_ledger=False, settlement=settlement)
 
 
 def _release(platform: Platform, state: PublishState) -> FollowUp:

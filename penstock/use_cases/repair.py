@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from penstock.batch.manifest import Manifest
@@ -13,11 +14,11 @@ from penstock.batch.ownership import Ownership
 from penstock.batch.rows import Kind
 from penstock.execute.merging import content_digest
 from penstock.identity import digest
-from penstock.identity.canonical import canonical_text, value_of
+from penstock.identity.canonical import canonical_text
 from penstock.identity.keys import entity_index_keys, relationship_index_keys
 from penstock.plan.document import PLAN_NAME, DerivedFrom, plan_prefix
 from penstock.plan.files import PlanWriter
-from penstock.plan.merge import merge_three
+from penstock.plan.merge import mend
 from penstock.plan.operations import OPERATION_SCHEMA, Action, Verdict
 from penstock.plan.waves import waves_of
 from penstock.ports.drift import Drift, DriftStatus
@@ -33,8 +34,10 @@ MOST_AT_ONCE = 100_000
 
 def plan_repair(
     platform: Platform, state: PublishState, manifest: Manifest
-) -> tuple[StoredPlan, StoredPlan, list[Drift]]:
-    """Plan the repair of a lane's open findings; returns the plan, the batch's own, and the findings it is of.
+) -> tuple[StoredPlan, StoredPlan, dict[str, str | None]]:
+    """Plan the repair of a lane's open findings.
+
+    Returns the plan, the batch's own, and by finding the operation, in hex, that puts it right.
 
     The target is read again: what is as it should be by now gets no operation.
     """
@@ -45,7 +48,11 @@ def plan_repair(
     )
     known = KnownRows.open(platform, state.source_id, state.target_id)
     ownership = ownership_of(platform, state.source_id)
-    operations = list(_operations(platform, state, known, ownership, found))
+    planned = list(_operations(platform, state, known, ownership, found))
+    operations = [row for _, row in planned]
+    by_finding = {each.drift_id: None for each in found} | {
+        drift_id: row["operation_id"].hex() for drift_id, row in planned
+    }
     inputs = digest.digest(
         digest.TAG_PLAN,
         PURPOSE.encode(),
@@ -75,7 +82,7 @@ def plan_repair(
         }
     )
     platform.objects.put(prefix + PLAN_NAME, document.to_json())
-    return StoredPlan(document=document, prefix=prefix), base, found
+    return StoredPlan(document=document, prefix=prefix), base, by_finding
 
 
 def _operations(
@@ -84,7 +91,8 @@ def _operations(
     known: KnownRows,
     ownership: Ownership,
     found: Sequence[Drift],
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield findings that are still there, by id, each with the operation that puts it right."""
     counts = Counter((each.kind, each.type_name) for each in found)
     for kind_text, type_name in sorted(counts):
         kind = Kind(kind_text)
@@ -99,10 +107,10 @@ def _operations(
         wanted = _known_rows(known, kind, type_name, names)
         target = platform.targets[state.target_id]
         held = target.read_back(state.source_id, kind, names).to_pylist()
-        for theirs, ours in zip(held, wanted, strict=True):
+        for each, theirs, ours in zip(mine, held, wanted, strict=True):
             operation = _operation(state, kind, theirs, ours, ownership)
             if operation is not None:
-                yield operation
+                yield each.drift_id, operation
 
 
 def _known_rows(
@@ -118,15 +126,15 @@ def _known_rows(
     locators = known.view.find(kind, type_name, key_hi, key_lo)
     rows: list[dict[str, Any] | None] = [None] * len(names)
     digests = digest.joined(hash_hi, hash_lo).to_pylist()
-    for n, locator in enumerate(locators.tolist()):
-        if locator >= 0:
-            attributes = known.located(kind, locators[n : n + 1])["attributes"][0].as_py()
-            rows[n] = {
-                "attributes": attributes,
-                "digest": digests[n],
-                "key_hi": int(key_hi[n]),
-                "key_lo": int(key_lo[n]),
-            }
+    there = np.flatnonzero(locators >= 0)
+    attributes = known.located(kind, locators[there])["attributes"].to_pylist()
+    for n, text in zip(there.tolist(), attributes, strict=True):
+        rows[n] = {
+            "attributes": text,
+            "digest": digests[n],
+            "key_hi": int(key_hi[n]),
+            "key_lo": int(key_lo[n]),
+        }
     return rows
 
 
@@ -139,18 +147,16 @@ def _operation(
 ) -> dict[str, Any] | None:
     if ours is None:
         return None
-    if (theirs["digest"], theirs["attributes"]) == (ours["digest"], ours["attributes"]):
+    if theirs["digest"] == ours["digest"] and theirs["attributes"] in {None, ours["attributes"]}:
         return None
     text, after, changed = ours["attributes"], ours["digest"], None
-    if theirs["attributes"] is not None:
-        base = value_of(ours["attributes"])
-        owners = ownership.get(theirs["type_name"], {})
-        merge = merge_three(base, value_of(theirs["attributes"]), base, owners)
-        if not merge.restored:
+    missing = theirs["digest"] is None
+    if not missing:
+        merge = mend(text, theirs["attributes"], ownership.get(theirs["type_name"], {}))
+        if merge is None:
             return None
         text = canonical_text(merge.attributes).decode()
-        after, changed = content_digest(kind, theirs, text), list(merge.restored)
-    missing = theirs["digest"] is None
+        after, changed = content_digest(kind, theirs, text), list(merge.restored) or None
     names = (theirs["type_name"], theirs["key"], theirs["to_key"] or "")
     return {
         "operation_id": digest.digest(

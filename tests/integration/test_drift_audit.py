@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from sqlalchemy import Engine, create_engine, text
 
 from penstock.batch.rows import Kind
 from penstock.batch.source import SourceSpec
-from penstock.errors import IllegalMove, LaneBusy
-from penstock.identity.ids import TargetId
+from penstock.errors import IllegalMove, LaneBusy, TargetUnreachable
+from penstock.identity.ids import SourceId, TargetId
 from penstock.ports.drift import DriftStatus
+from penstock.ports.target import TargetDown, Unavailable
 from penstock.publish.state import PublishStatus
 from penstock.use_cases.acts import By
 from penstock.use_cases.drift_audit import audit_all, audit_lane, drift_coverage, repair_lane
@@ -48,6 +51,7 @@ def bench(tmp_path: Path, clock: FixedClock, url: str) -> Iterator[Bench]:
         )
         opened.control.sync_sources([spec])
         yield opened
+        target.engine.dispose()
 
 
 @pytest.fixture
@@ -106,7 +110,7 @@ def test_every_row_is_looked_at_within_the_period(bench: Bench) -> None:
         bench.clock.sleep(wait_s)
         (report,) = audit_all(bench.platform, period_s=PERIOD_S, repair=False)
         checked += report.checked
-    assert checked >= 45
+    assert checked >= 50
     (coverage,) = drift_coverage(bench.platform)
     assert coverage.oldest_turn_finished_at is not None
     assert coverage.oldest_turn_finished_at >= began
@@ -152,10 +156,97 @@ def test_what_people_own_stays_and_what_the_source_owns_does_not(
     assert held(bench, "crm/a") == '{"notes":"call back","v":3}'
 
 
+def test_no_row_is_left_for_longer_than_the_period(bench: Bench) -> None:
+    """However the looks fall, a tenth of the period apart at most, each row is seen again in time."""
+    bench.land([person(f"crm/{n}", v=n) for n in range(37)])
+    bench.publish()
+    target = bench.platform.targets[bench.target.target_id]
+    seen: dict[str, float] = {}
+    oldest = 0.0
+    draw = random.Random(7)
+    read_back = target.read_back
+
+    def noting(source: SourceId, kind: Kind, keys: pa.Table) -> pa.Table:
+        nonlocal oldest
+        for key in keys["key"].to_pylist():
+            oldest = max(oldest, now - seen.get(key, began))
+            seen[key] = now
+        return read_back(source, kind, keys)
+
+    target.read_back = noting  # type: ignore[method-assign]
+    began = now = bench.clock.now().timestamp()
+    for _ in range(200):
+        audit_lane(bench.platform, SOURCE, bench.target.target_id, period_s=PERIOD_S)
+        bench.clock.sleep(draw.uniform(1, PERIOD_S / 10))
+        now = bench.clock.now().timestamp()
+    assert len(seen) == 37
+    assert oldest <= PERIOD_S
+
+
+def test_what_people_changed_is_not_deleted(bench: Bench, engine: Engine) -> None:
+    """A delete that would take a person's note away is a conflict that is listed; the others go on."""
+    bench.land([person(f"crm/{n}", v=n, notes="") for n in range(20)])
+    bench.publish()
+    edit(engine, "crm/3", '{"notes":"call back","v":3}')
+    bench.land([person(f"crm/{n}", v=n, notes="") for n in range(20) if n not in {3, 4}])
+    state = bench.publish().state
+    assert state.exceptions == 1
+    (listed,) = bench.control.list_exceptions(state.batch_id, state.target_id)
+    assert (listed.key, listed.code) == ("crm/3", "owned_by_others")
+    assert held(bench, "crm/3") == '{"notes":"call back","v":3}'
+
+
+@pytest.mark.parametrize("text", ["not json", "[1]", "null"])
+def test_what_cannot_be_read_costs_only_itself(bench: Bench, engine: Engine, text: str) -> None:
+    """Broken text in one row is left to people, is not written over, and stops neither audit nor publish."""
+    target = bench.target.target_id
+    bench.land([person("crm/a", v=1, notes=""), person("crm/b", v=1, notes="")])
+    bench.publish()
+    edit(engine, "crm/a", text)
+    report = audit_lane(bench.platform, SOURCE, target, period_s=1, everything=True)
+    assert (report.checked, report.differing, report.left) == (2, 0, 1)
+    bench.land([person("crm/a", v=2, notes=""), person("crm/b", v=2, notes="")])
+    state = bench.publish().state
+    assert (state.status, state.exceptions) == (PublishStatus.COMPLETE, 1)
+    assert held(bench, "crm/a") == text
+    assert held(bench, "crm/b") == '{"notes":"","v":2}'
+
+
+def test_without_owners_broken_text_is_put_right(bench: Bench, engine: Engine) -> None:
+    """Where all fields are the source's, what cannot be read, or is only written otherwise, comes back."""
+    target = bench.target.target_id
+    bench.control.sync_sources([SourceSpec(source_id=SOURCE, targets=(target,))])
+    bench.land([person("crm/a", v=1), person("crm/b", v=1)])
+    bench.publish()
+    edit(engine, "crm/a", "not json")
+    edit(engine, "crm/b", '{ "v": 1 }')
+    report = audit_lane(bench.platform, SOURCE, target, period_s=1, everything=True)
+    assert report.differing == 2
+    repair_lane(bench.platform, SOURCE, target, by=ADA)
+    assert bench.publish().state.exceptions == 0
+    assert (held(bench, "crm/a"), held(bench, "crm/b")) == ('{"v":1}', '{"v":1}')
+    assert {each.status for each in bench.control.list_drift()} == {DriftStatus.REPAIRED}
+
+
+def test_a_target_that_is_down_is_passed_over(bench: Bench) -> None:
+    """The look is reported as come to nothing, and asked for by name it is an error in words."""
+    target = bench.target.target_id
+    bench.land([person("crm/a", v=1)])
+    bench.publish()
+
+    def gone(source: SourceId, kind: Kind, keys: pa.Table) -> pa.Table:
+        raise TargetDown(Unavailable(message="no route"))
+
+    bench.platform.targets[target].read_back = gone  # type: ignore[method-assign]
+    (report,) = audit_all(bench.platform, period_s=1, repair=True)
+    assert report.checked == 0
+    assert "no route" in (report.trouble or "")
+    with pytest.raises(TargetUnreachable, match="no route"):
+        audit_lane(bench.platform, SOURCE, target, period_s=1)
+
+
 def held(bench: Bench, key: str) -> str:
     """The attributes that the target holds of a person."""
-    import pyarrow as pa
-
     names = pa.table({"type_name": ["person"], "key": [key], "to_key": pa.nulls(1, pa.string())})
     target = bench.platform.targets[bench.target.target_id]
     return str(target.read_back(SOURCE, Kind.ENTITY, names)["attributes"][0].as_py())
