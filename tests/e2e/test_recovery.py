@@ -19,7 +19,7 @@ PROMISED_S = 60.0
 
 def test_a_killed_run_is_recovered_within_a_minute(tmp_path: Path) -> None:
     """SIGKILL of the run while it executes: the batch is COMPLETE within 60 s, each operation applied once."""
-    with penstock_up(tmp_path / "home", chunk_operations="1") as up:
+    with penstock_up(tmp_path / "home", chunk_operations="10") as up:
         engine = open_engine(f"sqlite:///{tmp_path / 'home' / 'control.db'}")
 
         def ask(query: str) -> list[tuple[object, ...]]:
@@ -29,11 +29,11 @@ def test_a_killed_run_is_recovered_within_a_minute(tmp_path: Path) -> None:
         def executing() -> bool:
             states = ask("SELECT status FROM publish_state")
             done = ask("SELECT count(*) FROM execution_chunk WHERE finished_at IS NOT NULL")
-            return states == [(PublishStatus.EXECUTING,)] and done[0][0] >= 5  # type: ignore[operator]
+            return states == [(PublishStatus.EXECUTING,)] and done[0][0] >= 3  # type: ignore[operator]
 
         up.collect("control_catalog")
         eventually(executing, "the batch is being executed")
-        runs = up.of_this_home("execute_run")
+        runs = up.of_this_home("multiprocessing.spawn")
         assert runs, "a process of its own executes the run"
         for process in runs:
             os.kill(process, signal.SIGKILL)
