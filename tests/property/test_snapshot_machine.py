@@ -1,4 +1,4 @@
-"""A lane's snapshot through its whole life, against a dict: batches, refusals, compaction, republishing, dead workers."""
+"""A lane's snapshot through its life, against a dict: batches, refusals, compaction, republishing, dead workers."""
 
 from __future__ import annotations
 
