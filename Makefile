@@ -53,7 +53,7 @@ up: setup  ## Run the whole stack until Ctrl-C.
 test: setup  ## Run every test.
 	@env -u DAGSTER_HOME $(RUN) pytest -n 2 $(ARGS)
 
-crash: setup  ## Kill processes at every named point and at random, some 2,000 times, and compare.
+crash: setup  ## Kill workers at named points and at random, some 2,000 times: make crash ARGS=--quick
 	@env -u DAGSTER_HOME $(RUN) tests.crash $(ARGS)
 
 check: setup  ## Lint, format, types, layers, architecture, Dagster's definitions.

@@ -1,6 +1,6 @@
 """``make crash``: all kills over both databases and three targets, with a table of their numbers and all differences.
 
-``python -m tests.crash [--small] [--seed N] [--database sqlite|postgres] [--target registry|tables|wiki]``
+``python -m tests.crash [--small | --quick] [--seed N] [--database sqlite|postgres] [--target registry|tables|wiki]``
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
-from tests.crash.campaign import KINDS, SMALL, WHOLE, Kill
+from tests.crash.campaign import KINDS, QUICK, SMALL, WHOLE, Kill
 from tests.crash.jobs import run_job, say
 from tests.crash.worlds import TARGETS
 
@@ -23,14 +23,16 @@ DATABASES = ("sqlite", "postgres")
 def main(arguments: Sequence[str]) -> int:
     """Run campaigns, one process for each database, and say what came of them; 1 if anything differed."""
     parser = argparse.ArgumentParser(prog="make crash", description=__doc__)
-    parser.add_argument("--small", action="store_true")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--small", dest="plan", action="store_const", const=SMALL, default=WHOLE)
+    size.add_argument("--quick", dest="plan", action="store_const", const=QUICK)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--database", action="append", choices=DATABASES)
     parser.add_argument("--target", action="append", choices=TARGETS)
     asked = parser.parse_args(arguments)
     start = time.monotonic()
     jobs = [
-        (database, tuple(asked.target or TARGETS), SMALL if asked.small else WHOLE, asked.seed)
+        (database, tuple(asked.target or TARGETS), asked.plan, asked.seed)
         for database in asked.database or DATABASES
     ]
     with ProcessPoolExecutor(len(jobs), mp_context=get_context("spawn")) as pool:

@@ -48,10 +48,13 @@ class Plan:
     twice: int
     rivals: int
     revived: int
+    in_turn: bool = False
+    """Only one for each step: of another kind in each step, and in each campaign."""
 
 
 WHOLE = Plan(every_name=True, port=8, sql=8, random=5, twice=3, rivals=2, revived=4)
-SMALL = Plan(every_name=False, port=1, sql=0, random=0, twice=0, rivals=0, revived=0)
+QUICK = Plan(every_name=False, port=4, sql=2, random=1, twice=2, rivals=1, revived=1)
+SMALL = Plan(every_name=False, port=1, sql=1, random=1, twice=1, rivals=1, revived=1, in_turn=True)
 
 
 @dataclass
@@ -158,7 +161,11 @@ class Campaign:
     def kills(self, plan: Plan) -> Iterator[Kill]:
         """Kill, recover and compare, again and again."""
         for number, run in enumerate(self.undisturbed):
-            for kind, where, disturb in self._disturbances(run, plan):
+            chosen = list(self._disturbances(run, plan))
+            if plan.in_turn:
+                turn = number + self.random.randrange(len(chosen))
+                chosen = [chosen[turn % len(chosen)]]
+            for kind, where, disturb in chosen:
                 kill = Kill(
                     self.worlds.database,
                     KIND_OF_TARGET[self.worlds.target],
@@ -196,6 +203,8 @@ class Campaign:
             half = run.points[: len(run.points) // 2]
             first, second = self.random.choice(run.points), self.random.choice(half)
             yield "twice", f"{first}, {second}", lambda a=first, b=second: self._twice(run, a, b)  # type: ignore[misc]
+        if run.step.asks_once:
+            return
         for _ in range(plan.rivals):
             delay_s = self.random.random() * run.duration_s
             yield "rivals", f"{delay_s:.3f} s", lambda d=delay_s: self._rivals(run, d)  # type: ignore[misc]
@@ -260,4 +269,4 @@ def _before(number: int) -> str:
     return f"before {number}"
 
 
-__all__ = ["KINDS", "SMALL", "SOURCE", "WHOLE", "Campaign", "Kill", "Plan"]
+__all__ = ["KINDS", "QUICK", "SMALL", "SOURCE", "WHOLE", "Campaign", "Kill", "Plan"]
