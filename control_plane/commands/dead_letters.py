@@ -226,7 +226,9 @@ def _shown(found: LetterDetails) -> Iterator[RenderableType]:
         yield "superseded: the target has something newer of this entity"
     if found.attributes is not None:
         yield json.dumps(plain(found.attributes), indent=1, ensure_ascii=False)
-    yield f"fingerprint {found.letter.fingerprint}; the original lies at {found.letter.data_path}"
+    yield f"fingerprint {found.letter.fingerprint}"
+    if found.letter.data_path is not None:
+        yield f"the original lies at\n{found.letter.data_path}"
     history = table("history", "at", "what", "by", "says")
     for each in found.history:
         history.add_row(
