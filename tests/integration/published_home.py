@@ -86,7 +86,9 @@ def publish_home(folder: Path) -> PublishedHome:
 def _publish_held(platform: Platform, database: Path, cursor: str) -> tuple[BatchId, str, str]:
     """Publish a source that may lose nothing and loses a table; returns that batch, its plan and the cursor."""
     connection = sqlite3.connect(database)
-    connection.executescript("CREATE TABLE bin (id INTEGER PRIMARY KEY); CREATE TABLE old (id INTEGER);")
+    connection.executescript(
+        "CREATE TABLE bin (id INTEGER PRIMARY KEY); CREATE TABLE old (id INTEGER);"
+    )
     depot = sql_catalog("depot", url=f"sqlite:///{database}", name="depot")
     depot = replace(depot, spec=replace(depot.spec, guard_policy=GuardPolicy(max_deletes=0)))
     platform.control.sync_sources([*platform.control.list_sources(), depot.spec])
