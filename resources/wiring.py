@@ -58,12 +58,15 @@ def open_platform(settings: Settings, *, objects: ObjectStore | None = None) -> 
 def _queue_policy(settings: Settings, *, targets: int) -> QueuePolicy:
     """Return the policy with a limit that keeps one target, should it hang, from taking every worker of a run.
 
-    Not where there is one target alone, or where the setting names a limit: null for none.
+    Not where there is one target alone, or where the setting names a limit: null for none. Nor with fewer than three
+    workers: a limit of one lane would have the sources of one target wait for each other, which the breaker of a
+    target that hangs ends sooner.
     """
     policy = settings.queue_policy
-    if targets < 2 or "most_lanes_per_target" in policy.model_fields_set:
+    named = "most_lanes_per_target" in policy.model_fields_set
+    if targets < 2 or settings.workers < 3 or named:
         return policy
-    return policy.model_copy(update={"most_lanes_per_target": max(1, settings.workers - 1)})
+    return policy.model_copy(update={"most_lanes_per_target": settings.workers - 1})
 
 
 def _open_targets(settings: Settings, control: object) -> dict[TargetId, Target]:

@@ -16,12 +16,12 @@ TWO = {"PENSTOCK_SQL_TARGETS": '{"warehouse": "sqlite://"}'}
     ("environ", "most"),
     [
         ({}, None),
-        (TWO, 1),
+        (TWO, None),
         ({**TWO, "PENSTOCK_WORKERS": "5"}, 4),
-        ({**TWO, "PENSTOCK_WORKERS": "1"}, 1),
+        ({**TWO, "PENSTOCK_WORKERS": "2"}, None),
         ({**TWO, "PENSTOCK_QUEUE_POLICY": '{"most_lanes_per_target": 7}'}, 7),
         ({**TWO, "PENSTOCK_QUEUE_POLICY": '{"most_lanes_per_target": null}'}, None),
-        ({**TWO, "PENSTOCK_QUEUE_POLICY": '{"age_weight": 2}'}, 1),
+        ({**TWO, "PENSTOCK_WORKERS": "3", "PENSTOCK_QUEUE_POLICY": '{"age_weight": 2}'}, 2),
     ],
 )
 def test_one_target_never_has_all_workers(
