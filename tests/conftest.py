@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 pytest_plugins = [
     "tests.fixtures.clock",
     "tests.fixtures.http_endpoint",
+    "tests.fixtures.inbox",
     "tests.fixtures.memory",
     "tests.fixtures.postgres",
     "tests.fixtures.s3",

@@ -3,53 +3,14 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from pydantic import SecretStr
 
 from penstock.use_cases.alerting import alert_new_dead_letters
 from resources.alerts import AppriseAlerts, BadAlertUrl
+from tests.fixtures.inbox import Inbox
 from tests.fixtures.memory import Bench, person
-
-
-class Inbox:
-    """A server that keeps what it is sent."""
-
-    def __init__(self) -> None:
-        self.messages: list[dict[str, str]] = []
-        self.status = 200
-        inbox = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                if inbox.status == 200:
-                    inbox.messages.append(json.loads(body))
-                self.send_response(inbox.status)
-                self.end_headers()
-
-            def log_message(self, *args: object) -> None:
-                del args
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-
-    @property
-    def url(self) -> SecretStr:
-        return SecretStr(f"json://127.0.0.1:{self.server.server_port}/hook")
-
-
-@pytest.fixture
-def inbox() -> Iterator[Inbox]:
-    opened = Inbox()
-    thread = threading.Thread(target=opened.server.serve_forever)
-    thread.start()
-    yield opened
-    opened.server.shutdown()
-    opened.server.server_close()
-    thread.join()
 
 
 def test_one_message_for_a_cause_and_not_again_for_a_while(bench: Bench, inbox: Inbox) -> None:
