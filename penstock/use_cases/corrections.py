@@ -19,12 +19,13 @@ from penstock.batch.manifest import (
     batch_prefix,
 )
 from penstock.batch.rows import Kind
-from penstock.errors import LaneBusy, NothingToDo
+from penstock.errors import ChangedMeanwhile, LaneBusy, NothingToDo
 from penstock.identity import ids
-from penstock.identity.ids import SourceId, TargetId
+from penstock.identity.ids import BatchId, SourceId, TargetId
 from penstock.plan.document import PlanDocument
 from penstock.ports.control import BatchRecord
-from penstock.publish.state import IN_HAND, PublishState
+from penstock.publish.state import IN_HAND, SETTLED, PublishState
+from penstock.snapshot.view import SnapshotView
 from penstock.use_cases.batch_writer import BatchWriter, KindRows, find_manifest
 from penstock.use_cases.nothing_written import NothingWritten
 from penstock.use_cases.plan_batch import plan_batch
@@ -41,14 +42,17 @@ def land_correction(
     source: SourceId,
     corrects: Correction,
     rows: Iterable[KindRows],
+    view: SnapshotView,
     relationship_types: Iterable[RelationshipType] = (),
 ) -> Manifest:
     """Land a correction and put it in the queue of its one target; returns its manifest.
 
-    ``rows`` are tables of ``SCHEMAS``, canonical, each entity or relationship once; a tombstone deletes. Raises
-    ``LaneBusy`` while a batch of the lane is in hand, ``NothingToDo`` if there is no row.
+    ``rows`` are tables of ``SCHEMAS``, canonical, each entity or relationship once; a tombstone deletes. They were
+    worked out against ``view``. Raises ``LaneBusy`` while a batch of the lane is in hand, or if one was published since
+    ``view`` was opened; ``NothingToDo`` if there is no row, ``ChangedMeanwhile`` if the very same is on its way. Of
+    several who ask for the same at once, one has it: they all want one place, and the object store gives it to one.
     """
-    manifest = _write(platform, source, corrects, rows, relationship_types)
+    manifest = _write(platform, source, corrects, rows, view, relationship_types)
     _admit(platform, manifest)
     return manifest
 
@@ -59,11 +63,12 @@ def plan_correction(
     source: SourceId,
     corrects: Correction,
     rows: Iterable[KindRows],
+    view: SnapshotView,
     relationship_types: Iterable[RelationshipType] = (),
 ) -> PlanDocument:
     """Say what a correction would do, against the current snapshot; nothing is landed and nothing stored."""
     dry = replace(platform, objects=NothingWritten(platform.objects))
-    manifest = _write(dry, source, corrects, rows, relationship_types)
+    manifest = _write(dry, source, corrects, rows, view, relationship_types)
     return plan_batch(dry, manifest, corrects.target_id, store=False).document
 
 
@@ -72,10 +77,11 @@ def _write(
     source: SourceId,
     corrects: Correction,
     rows: Iterable[KindRows],
+    view: SnapshotView,
     relationship_types: Iterable[RelationshipType],
 ) -> Manifest:
     check_free(platform, source, corrects.target_id)
-    at = _place(platform, source, corrects.target_id)
+    at = _place(platform, source, corrects, view)
     tenant = platform.control.get_batch(ids.batch_id(*ids.split_batch_id(corrects.batch_id)))
 
     def manifest_of(files: dict[Kind, Files]) -> Manifest:
@@ -121,20 +127,49 @@ def check_free(platform: Platform, source: SourceId, target: TargetId) -> None:
         )
 
 
-def _place(platform: Platform, source: SourceId, target: TargetId) -> datetime:
-    """Return the first free source timestamp behind what the target has."""
+def _place(
+    platform: Platform, source: SourceId, corrects: Correction, view: SnapshotView
+) -> datetime:
+    """Return the first free source timestamp behind what the target has; those before it hold nothing of the same."""
+    target = corrects.target_id
     head = platform.control.snapshot_head(source, target)
     if head is None:
         raise NothingToDo(
             f"target {target!r} has nothing of source {source!r} that could be corrected"
         )
+    if head.version != view.version:
+        raise LaneBusy(
+            f"batch {head.batch_id!r} was published to target {target!r} while this was worked out: ask again"
+        )
     at = head.source_timestamp + STEP
     while True:
         batch = ids.batch_id(source, at)
-        known = platform.control.known_batches([batch])
-        if not known and find_manifest(platform, batch) is None:
+        known = bool(platform.control.known_batches([batch]))
+        landed = None if known else find_manifest(platform, batch)
+        if not known and landed is None:
             return at
+        before = _under_way(platform, batch, target) if known else landed
+        if before is not None and before.corrects is not None:
+            _refuse_same(corrects, before.corrects, batch)
         at += STEP
+
+
+def _under_way(platform: Platform, batch: BatchId, target: TargetId) -> Manifest | None:
+    """Return the manifest of a known batch that has not ended yet."""
+    states = platform.control.list_states(batch=batch, target=target)
+    if all(state.status in SETTLED for state in states):
+        return None
+    return platform.control.get_batch(batch).manifest
+
+
+def _refuse_same(wanted: Correction, before: Correction, batch: BatchId) -> None:
+    """Raise ``ChangedMeanwhile`` if a correction that is on its way is one of the same."""
+    same = (before.kind, before.batch_id, before.target_id)
+    if wanted.kind == "rollback" and same == (wanted.kind, wanted.batch_id, wanted.target_id):
+        raise ChangedMeanwhile(
+            f"batch {wanted.batch_id!r} is being rolled back at target {wanted.target_id!r} already: "
+            f"{before.requested_by} asked for it, and correction {batch!r} is on its way"
+        )
 
 
 def _admit(platform: Platform, manifest: Manifest) -> None:

@@ -279,6 +279,7 @@ class _Lane:
             source=self.source,
             corrects=self._correction(letters, by),
             rows=self._rows(letters),
+            view=self.known.view,
             relationship_types=self._relationship_types(letters),
         )
 
@@ -289,6 +290,7 @@ class _Lane:
             source=self.source,
             corrects=self._correction(letters, by),
             rows=self._rows(letters),
+            view=self.known.view,
             relationship_types=self._relationship_types(letters),
         )
 

@@ -163,7 +163,7 @@ def rollback(
 
     Raises ``Unsigned`` for an act by nobody, ``IllegalMove`` for a batch that is not COMPLETE, ``LaneBusy`` while the
     lane has one in hand, ``ObjectMissing`` if its plans have aged out, ``NothingToDo`` if nothing of it is left to roll
-    back.
+    back, ``ChangedMeanwhile`` if somebody has asked for it already. Of several who ask at once, one has it.
     """
     signed = By(actor=by, reason=reason or None)
     state = platform.control.get_state(batch, target)
@@ -209,6 +209,7 @@ def _land(
                 reason=by.reason or "",
             ),
             rows=inverse.rows(executions),
+            view=inverse.view,
             relationship_types=original.relationship_types,
         )
     except NothingToDo:

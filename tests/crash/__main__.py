@@ -1,6 +1,7 @@
 """``make crash``: all kills over both databases and three targets, with a table of their numbers and all differences.
 
-``python -m tests.crash [--small | --quick] [--seed N] [--database sqlite|postgres] [--target registry|tables|wiki]``
+``python -m tests.crash [--small | --quick] [--seed N] [--database sqlite|postgres] [--target registry|tables|wiki]
+[--step NAME]``
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from multiprocessing import get_context
 
 from tests.crash.campaign import KINDS, QUICK, SMALL, WHOLE, Kill
 from tests.crash.jobs import run_job, say
+from tests.crash.scenario import STEPS
 from tests.crash.worlds import TARGETS
 
 DATABASES = ("sqlite", "postgres")
@@ -29,10 +31,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--database", action="append", choices=DATABASES)
     parser.add_argument("--target", action="append", choices=TARGETS)
+    parser.add_argument("--step", action="append", choices=[step.name for step in STEPS])
     asked = parser.parse_args(arguments)
     start = time.monotonic()
     jobs = [
-        (database, tuple(asked.target or TARGETS), asked.plan, asked.seed)
+        (database, tuple(asked.target or TARGETS), asked.plan, asked.seed, tuple(asked.step or ()))
         for database in asked.database or DATABASES
     ]
     with ProcessPoolExecutor(len(jobs), mp_context=get_context("spawn")) as pool:

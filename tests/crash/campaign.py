@@ -18,7 +18,7 @@ from __future__ import annotations
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -158,9 +158,11 @@ class Campaign:
 
     # Kills --------------------------------------------------------------------------------------------------
 
-    def kills(self, plan: Plan) -> Iterator[Kill]:
-        """Kill, recover and compare, again and again."""
+    def kills(self, plan: Plan, only: Collection[str] = ()) -> Iterator[Kill]:
+        """Kill, recover and compare, again and again; in the steps of these names ``only``, if there are any."""
         for number, run in enumerate(self.undisturbed):
+            if only and run.step.name not in only:
+                continue
             chosen = list(self._disturbances(run, plan))
             if plan.in_turn:
                 turn = number + self.random.randrange(len(chosen))
@@ -203,8 +205,6 @@ class Campaign:
             half = run.points[: len(run.points) // 2]
             first, second = self.random.choice(run.points), self.random.choice(half)
             yield "twice", f"{first}, {second}", lambda a=first, b=second: self._twice(run, a, b)  # type: ignore[misc]
-        if run.step.asks_once:
-            return
         for _ in range(plan.rivals):
             delay_s = self.random.random() * run.duration_s
             yield "rivals", f"{delay_s:.3f} s", lambda d=delay_s: self._rivals(run, d)  # type: ignore[misc]

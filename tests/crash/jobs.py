@@ -24,9 +24,9 @@ _FAST = Path(
 )  # worlds are copied for each kill, and nothing in them is worth a disk's time
 
 
-def run_job(job: tuple[str, tuple[str, ...], Plan, int]) -> list[Kill]:
-    """Run all campaigns of one database: its name, the targets, the plan and the seed."""
-    database, targets, plan, seed = job
+def run_job(job: tuple[str, tuple[str, ...], Plan, int, tuple[str, ...]]) -> list[Kill]:
+    """Run all campaigns of one database: its name, the targets, the plan, the seed, and the steps if not all."""
+    database, targets, plan, seed, only = job
     kills: list[Kill] = []
     with surroundings(database) as (folder, endpoint, postgres):
         for target in targets:
@@ -39,7 +39,7 @@ def run_job(job: tuple[str, tuple[str, ...], Plan, int]) -> list[Kill]:
                 seed=seed,
             )
             campaign.prepare()
-            for kill in campaign.kills(plan):
+            for kill in campaign.kills(plan, only):
                 kills.append(kill)
                 if kill.differences:
                     say(f"{kill.database} {kill.target}, {kill.step}: {kill.kind} at {kill.where}")

@@ -9,8 +9,11 @@ import pytest
 
 from penstock.batch.guard_policy import GuardPolicy
 from penstock.batch.manifest import Mode
-from penstock.errors import IllegalMove, LaneBusy, NothingToDo, ObjectMissing
+from penstock.errors import ChangedMeanwhile, IllegalMove, LaneBusy, NothingToDo, ObjectMissing
 from penstock.publish.state import Intent, PublishStatus
+from penstock.use_cases.acts import By
+from penstock.use_cases.discover_batches import discover_batches
+from penstock.use_cases.operate import cancel
 from penstock.use_cases.publish import republish
 from penstock.use_cases.rollback import Rollback, rollback
 from tests.fixtures.memory import TARGET, Bench, knows, person
@@ -124,6 +127,89 @@ def test_twice_is_refused(bench: Bench) -> None:
     with pytest.raises(NothingToDo, match="rolled back already"):
         rollback(bench.platform, batch, TARGET, by="ada")
     assert len(bench.control.list_acts()) == 1
+
+
+def test_one_that_is_on_its_way_is_not_asked_for_again(bench: Bench) -> None:
+    """The second who asks is told who asked first and what it waits in; no second correction, no second act."""
+    _, _, batch = two_batches(bench)
+    first = rollback(bench.platform, batch, TARGET, by="ada")
+    assert first.correction is not None
+    with pytest.raises(ChangedMeanwhile, match=f"ada asked for it, .*{first.correction.batch_id}"):
+        rollback(bench.platform, batch, TARGET, by="bob")
+    assert [act.actor for act in bench.control.list_acts()] == ["ada"]
+    bench.publish(guard_policy=ANYTHING)
+    with pytest.raises(NothingToDo, match="rolled back already"):
+        rollback(bench.platform, batch, TARGET, by="bob")
+
+
+def test_one_that_landed_and_was_not_admitted_yet_counts(bench: Bench, monkeypatch: Any) -> None:
+    """Whoever died between landing and admitting has asked: the next look admits it, with the act."""
+    before, _, batch = two_batches(bench)
+    with monkeypatch.context() as dying:
+        dying.setattr(bench.control, "admit", _dies)
+        with pytest.raises(KeyboardInterrupt):
+            rollback(bench.platform, batch, TARGET, by="ada")
+    with pytest.raises(ChangedMeanwhile, match="ada asked for it"):
+        rollback(bench.platform, batch, TARGET, by="bob")
+    assert len(discover_batches(bench.platform, "").admitted) == 1
+    bench.publish(guard_policy=ANYTHING)
+    assert held(bench) == before
+    assert [act.actor for act in bench.control.list_acts()] == ["ada"]
+
+
+def _dies(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("others_publish", [False, True])
+def test_of_two_at_once_one_rolls_back(
+    bench: Bench, monkeypatch: Any, others_publish: bool
+) -> None:
+    """Wherever the other one overtakes, there is one correction and one act, and what is undone is undone once."""
+    before, _, batch = two_batches(bench)
+    spool = bench.platform.scratch.spool
+
+    def overtaken(*arguments: Any) -> Any:
+        monkeypatch.setattr(bench.platform.scratch, "spool", spool)
+        rollback(bench.platform, batch, TARGET, by="ada")
+        if others_publish:
+            bench.publish(guard_policy=ANYTHING)
+        return spool(*arguments)
+
+    monkeypatch.setattr(bench.platform.scratch, "spool", overtaken)
+    with pytest.raises(LaneBusy, match="ask again"):
+        rollback(bench.platform, batch, TARGET, by="bob")
+    if not others_publish:
+        bench.publish(guard_policy=ANYTHING)
+    assert held(bench) == before
+    assert [act.actor for act in bench.control.list_acts()] == ["ada"]
+
+
+def test_what_was_published_while_it_was_worked_out_is_noticed(
+    bench: Bench, monkeypatch: Any
+) -> None:
+    """Rows that were worked out against an older snapshot are not landed."""
+    _, _, batch = two_batches(bench)
+
+    def overtaken(*arguments: Any) -> None:
+        monkeypatch.undo()
+        rolled_back(bench, batch)
+
+    monkeypatch.setattr("penstock.use_cases.corrections.check_free", overtaken)
+    with pytest.raises(LaneBusy, match="while this was worked out"):
+        rollback(bench.platform, batch, TARGET, by="bob")
+    assert [act.actor for act in bench.control.list_acts()] == ["ada"]
+
+
+def test_one_that_failed_can_be_asked_for_again(bench: Bench) -> None:
+    """A correction that was cancelled stands in nobody's way."""
+    _, _, batch = two_batches(bench)
+    first = rollback(bench.platform, batch, TARGET, by="ada").correction
+    assert first is not None
+    cancel(bench.platform, first.batch_id, TARGET, by=By(actor="ada", reason="not now"))
+    second = rollback(bench.platform, batch, TARGET, by="ada").correction
+    assert second is not None
+    assert second.batch_id != first.batch_id
 
 
 def test_a_busy_lane_is_refused(bench: Bench) -> None:
