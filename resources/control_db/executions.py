@@ -32,6 +32,7 @@ _CHUNK = [execution_chunk.c[field.name] for field in fields(ChunkRecord)]
 _PAGE = 5000
 """Exceptions stored at once, so that a million of them cost no more memory than these."""
 _EXCEPTION = [operation_exception.c[field.name] for field in fields(OperationException)]
+_FIELDS = tuple(field.name for field in fields(OperationException))
 _EXECUTION = [plan_execution.c[field.name] for field in fields(PlanExecution)]
 _BEGUN = [plan_execution.c[field.name] for field in fields(BegunExecution)]
 
@@ -247,4 +248,4 @@ def _record(
 def _row_of(exception: OperationException) -> dict[str, Any]:
     # What was refused may have been refused for its text.
     texts = {name: storable_text(getattr(exception, name)) for name in ("key", "to_key", "message")}
-    return {**asdict(exception), **texts}
+    return {**{name: getattr(exception, name) for name in _FIELDS}, **texts}
