@@ -25,7 +25,6 @@ from pydantic import SecretStr
 
 from benchmarks.bench_stack import load
 from benchmarks.harness import Result, at_most, result
-from jobs.publish import drained
 from penstock.batch.rows import Entity
 from penstock.batch.source import Extract, SourceDefinition, source
 from penstock.identity.ids import BatchId, TargetId, target_id
@@ -34,6 +33,7 @@ from penstock.publish.state import PublishStatus
 from penstock.use_cases.discover_batches import discover_batches
 from penstock.use_cases.extract_source import extract_source
 from penstock.use_cases.land_batch import land_batch
+from penstock.use_cases.publish import publish_next
 from resources.settings import Settings
 from resources.wiring import open_platform
 
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from penstock.ports.target import ApplyContext, ApplyOutcome, Target
     from penstock.use_cases.platform import Platform
 
+WORKERS, POLL_S = 2, 0.25
+"""Worker threads, and how often an idle one looks, as in a publish run."""
 CALM, CALM_ROWS = 4, 50
 FLOOD_BATCHES, FLOOD_ROWS = 400, 200
 POISON_BATCHES, POISON_ROWS, POISON_EVERY = 200, 2_000, 500
@@ -86,7 +88,7 @@ class PickyTarget:
 
     def apply(self, operations: pa.Table, context: ApplyContext) -> ApplyOutcome:
         """Refuse the chunk, or apply it."""
-        if any("poison" in key for key in operations["key"].to_pylist()):
+        if any("/poison-" in key for key in operations["key"].to_pylist()):
             return Rejected(code="poison", message="it holds poison")
         return self.target.apply(operations, context)
 
@@ -147,22 +149,27 @@ def _measured(count: int, neighbour: str | None) -> Latencies:
         cursor = discover_batches(platform, "", limit=10_000).cursor
         reports: list[BatchId] = []
         stop = threading.Event()
-        worker = threading.Thread(target=_work, args=(platform, reports, stop))
-        worker.start()
+        workers = [
+            threading.Thread(target=_work, args=(platform, f"bench/{n}", reports, stop))
+            for n in range(WORKERS)
+        ]
+        for worker in workers:
+            worker.start()
         try:
             batches = list(_land_calm(platform, calm, count, cursor))
             seconds = tuple(_latency_s(platform, batch) for batch in batches)
             worked_on = len([b for b in reports if not b.startswith("calm_")])
         finally:
             stop.set()
-            worker.join()
+            for worker in workers:
+                worker.join()
         return Latencies(seconds=seconds, neighbour_worked_on=worked_on)
 
 
 def _platform(folder: Path) -> Platform:
     settings = Settings(
         home=folder,
-        workers=2,
+        workers=WORKERS,
         sql_targets={name: SecretStr(f"sqlite:///{folder / name}.db") for name in (PICKY, AWAY)},
     )
     platform = open_platform(settings)
@@ -174,11 +181,14 @@ def _platform(folder: Path) -> Platform:
     return replace(platform, targets=targets)
 
 
-def _work(platform: Platform, reports: list[BatchId], stop: threading.Event) -> None:
+def _work(platform: Platform, name: str, reports: list[BatchId], stop: threading.Event) -> None:
+    """Do what one worker of a publish run does, for as long as the measurement lasts."""
     while not stop.is_set():
-        # A short time, so that it ends soon after it is told to; what is in hand is finished.
-        for report in drained(platform, "bench", workers=2, max_seconds=1.0, linger_seconds=1.0):
+        report = publish_next(platform, name)
+        if report is not None:
             reports.append(report.state.batch_id)
+        else:
+            stop.wait(POLL_S)
 
 
 def _source(

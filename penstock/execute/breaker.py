@@ -26,6 +26,10 @@ class CallCounter:
         del error
         return False
 
+    def others_failed(self) -> bool:
+        """Say whether others try the same target in vain, so that one worker less may wait for it."""
+        return False
+
 
 class TargetCalls(CallCounter):
     """Counts for the breaker of one target, on behalf of one claim.
@@ -42,6 +46,7 @@ class TargetCalls(CallCounter):
         self._breakers, self._target, self._policy, self._clock = breakers, target, policy, clock
         self._state = breakers.get_breaker(target, now=clock.now())
         self._successes, self._since = 0, clock.now()
+        self._failures = 0
         self.probing = self._status() is BreakerStatus.HALF_OPEN
 
     def shut(self) -> str | None:
@@ -60,13 +65,19 @@ class TargetCalls(CallCounter):
         if (now - self._since).total_seconds() >= self._policy.window_s:
             self._successes, self._since = 0, now
         self._successes += 1
-        if self._state.status is not BreakerStatus.CLOSED:
+        if self._state.status is not BreakerStatus.CLOSED or self._state.is_doubted(now):
             self._record(failures=0, error=None)
 
     def failed(self, error: str) -> bool:
         """Note that it did not answer; say whether its breaker is open now."""
+        window = self._state.window_started_at
         self._record(failures=1, error=error)
+        self._failures = 1 + (self._failures if self._state.window_started_at == window else 0)
         return self._status() is BreakerStatus.OPEN
+
+    def others_failed(self) -> bool:
+        """Say whether calls of other claims have failed too, so that this one need not be the one to find out."""
+        return self._state.is_doubted(self._clock.now()) and self._state.failures > self._failures
 
     def _status(self) -> BreakerStatus:
         return self._state.status_at(self._clock.now())

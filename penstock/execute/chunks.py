@@ -181,7 +181,8 @@ class _Sending:
     def _wait(self, away: Unavailable, *, stop: bool) -> None:
         """Wait for the next try; raises :class:`TargetDown` where there is none, or ``stop`` says to leave it alone.
 
-        Only tier 1 is waited for here; later tiers give the lane back to the queue.
+        Only tier 1 is waited for here, and only by one lane of a target at a time; later tiers give the lane back to
+        the queue.
         """
         applier = self.applier
         now = applier.clock.now()
@@ -197,6 +198,8 @@ class _Sending:
             raise TargetDown(away)
         if stop:
             raise TargetDown(away, cut_short=not applier.calls.probing)
+        if applier.calls.others_failed():
+            raise TargetDown(away)
         self.tier = decision.tier
         applier.clock.sleep(max(0.0, (decision.at - now).total_seconds()))
 

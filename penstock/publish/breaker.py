@@ -28,7 +28,7 @@ class BreakerStatus(StrEnum):
     """What a breaker lets through."""
 
     CLOSED = "closed"
-    """Everything."""
+    """Everything; one lane at a time while the target is doubted."""
     OPEN = "open"
     """Nothing, until ``open_until``."""
     HALF_OPEN = "half_open"
@@ -63,6 +63,8 @@ class BreakerState:
     open_until: datetime | None = None
     times_opened: int = 0
     """In a row, without a success in between."""
+    doubted_until: datetime | None = None
+    """While closed: until then one lane at a time, because what was called last did not answer."""
     last_error: str | None = None
     updated_at: datetime
 
@@ -78,6 +80,13 @@ class BreakerState:
         if self.status is BreakerStatus.OPEN and self.open_until and now >= self.open_until:
             return BreakerStatus.HALF_OPEN
         return self.status
+
+    def is_doubted(self, now: datetime) -> bool:
+        """Say whether its last call failed, and too few were made to prove anything.
+
+        Until that is settled one lane is enough to find out: more would take more workers down with it.
+        """
+        return self.doubted_until is not None and now < self.doubted_until
 
 
 def after_calls(
@@ -115,6 +124,7 @@ def _counted(
 ) -> BreakerState:
     if (now - state.window_started_at).total_seconds() >= policy.window_s:
         state = replace(state, window_started_at=now, calls=0, failures=0)
+    ends_at = state.window_started_at + timedelta(seconds=policy.window_s)
     counted = replace(
         state,
         calls=state.calls + successes + failures,
@@ -122,10 +132,10 @@ def _counted(
         last_error=error or state.last_error,
         updated_at=now,
     )
-    too_many = counted.failures >= policy.failure_rate * counted.calls
-    if failures and counted.calls >= policy.min_calls and too_many:
+    too_many = failures > 0 and counted.failures >= policy.failure_rate * counted.calls
+    if too_many and counted.calls >= policy.min_calls:
         return _opened(counted, policy, now, error)
-    return counted
+    return replace(counted, doubted_until=ends_at if too_many else None)
 
 
 def _opened(
@@ -137,6 +147,7 @@ def _opened(
     return replace(
         state,
         status=BreakerStatus.OPEN,
+        doubted_until=None,
         opened_at=now,
         open_until=now + timedelta(seconds=open_s),
         times_opened=state.times_opened + 1,

@@ -150,12 +150,19 @@ class Traffic:
 
     def _breaker(self, target: TargetId, now: datetime) -> str | None:
         breaker = self.breakers.get(target)
-        if breaker is None or breaker.status is BreakerStatus.CLOSED:
+        if breaker is None:
+            return None
+        in_hand = any(lane.target_id == target for lane in self.in_hand)
+        if breaker.is_doubted(now) and in_hand:
+            return (
+                f"another batch to find out whether target {target} answers: {breaker.last_error}"
+            )
+        if breaker.status is BreakerStatus.CLOSED:
             return None
         if breaker.status_at(now) is BreakerStatus.OPEN and breaker.open_until:
             said = f": {breaker.last_error}" if breaker.last_error else ""
             return f"the breaker of target {target}, open until {_text(breaker.open_until)}{said}"
-        if any(lane.target_id == target for lane in self.in_hand):
+        if in_hand:
             return f"the probe of target {target}, which another batch is making"
         return None
 

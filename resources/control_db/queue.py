@@ -79,7 +79,7 @@ class SqlQueue(Database):
         lanes = None if wanted is None else {_lane_of(*pair) for pair in wanted}
         with self._writing() as connection:
             specs = source_specs(connection)
-            exclude_other_claims(connection, policy)
+            exclude_other_claims(connection, policy, now)
             traffic = read_traffic(connection, now)
             heads = [
                 head

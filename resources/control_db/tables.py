@@ -423,6 +423,7 @@ target_breaker = Table(
     Column("opened_at", UtcTimestamp),
     Column("open_until", UtcTimestamp),
     Column("times_opened", Integer, nullable=False),  # in a row, without a success in between
+    Column("doubted_until", UtcTimestamp),
     Column("last_error", Text),
     Column("updated_at", UtcTimestamp, nullable=False),
     CheckConstraint(_in("status", ["closed", "open", "half_open"]), name="status"),

@@ -47,7 +47,7 @@ def _in_hand(connection: Connection, now: datetime) -> list[InHand]:
     ]
 
 
-def exclude_other_claims(connection: Connection, policy: QueuePolicy) -> None:
+def exclude_other_claims(connection: Connection, policy: QueuePolicy, now: datetime) -> None:
     """Wait until no other claim is counting lanes, where there is a limit to count up to.
 
     SQLite's writers follow one another anyway.
@@ -60,5 +60,6 @@ def exclude_other_claims(connection: Connection, policy: QueuePolicy) -> None:
     if connection.dialect.name != "postgresql":
         return
     counted = any(limit is not None for limit in limits)
-    if counted or any(b.status != "closed" for b in read_breakers(connection)):
+    shut = (b.status != "closed" or b.is_doubted(now) for b in read_breakers(connection))
+    if counted or any(shut):
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CLAIMS})

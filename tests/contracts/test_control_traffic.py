@@ -105,6 +105,21 @@ def test_an_open_breaker_shuts_its_target_and_lets_one_probe_through(
     assert claim(control_store, "w4", now=at(0.6)) is not None
 
 
+def test_a_target_that_is_doubted_gets_one_lane_at_a_time(control_store: SqlControlStore) -> None:
+    """After a first failure one worker finds out if the target is down, and the others stay free; an answer ends it."""
+    for source in ("a", "b"):
+        admit(control_store, source, 1)
+    must_claim(control_store, "w1")
+    failing = {"successes": 0, "failures": 1, "policy": BreakerPolicy(), "error": "timed out"}
+    control_store.record_calls(REGISTRY, now=NOW, **failing)
+    assert claim(control_store, "w2") is None
+    assert waits_for(control_store) == [
+        "another batch to find out whether target registry answers: timed out"
+    ]
+    control_store.record_calls(REGISTRY, now=NOW, **{**failing, "successes": 1, "failures": 0})
+    assert claim(control_store, "w2") is not None
+
+
 @pytest.mark.parametrize(
     "policy",
     [

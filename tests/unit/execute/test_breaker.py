@@ -60,6 +60,29 @@ def test_tries_end_when_the_breaker_opens(
     assert control.get_breaker(TARGET, now=clock.now()).status is BreakerStatus.OPEN
 
 
+def test_only_one_of_two_waits_for_a_target_that_fails_both(
+    control: SqlControlStore, counted: Make
+) -> None:
+    """Who fails where another has just failed uses no more tries of tier 1: one is enough to find out."""
+    control.record_calls(
+        TARGET, successes=0, failures=1, now=counted(ModelTarget()).clock.now(), policy=POLICY
+    )
+    target = ModelTarget(away=[DOWN] * 10)
+    with pytest.raises(TargetDown) as down:
+        counted(target).apply(creates(["crm/a"]), CONTEXT)
+    assert not down.value.cut_short  # it was tried, and counts as an attempt
+    assert target.calls == 1
+
+
+def test_an_answer_ends_the_doubt_at_once(
+    control: SqlControlStore, counted: Make, clock: FixedClock
+) -> None:
+    """The first success after a failure is recorded, so that others need not wait any longer."""
+    target = ModelTarget(away=[DOWN])
+    counted(target).apply(creates(["crm/a"]), CONTEXT)
+    assert not control.get_breaker(TARGET, now=clock.now()).is_doubted(clock.now())
+
+
 def test_answers_count_for_the_target(
     control: SqlControlStore, counted: Make, clock: FixedClock
 ) -> None:

@@ -154,3 +154,20 @@ def test_nothing_but_a_failure_opens_it() -> None:
     """Successes that follow too many failures do not open it, though the rate is still above the limit."""
     state = after(closed(), 0, 3, 0)
     assert after(state, 1, 0, 1).status is BreakerStatus.CLOSED
+
+
+def test_one_failure_casts_doubt_that_an_answer_or_time_takes_away() -> None:
+    """What failed on too few calls to prove anything is doubted, until it answers or the window has passed."""
+    doubted = after(closed(), 0, 1, 10)
+    assert doubted.status is BreakerStatus.CLOSED
+    assert doubted.is_doubted(at(59))
+    assert not doubted.is_doubted(at(60))
+    assert not after(doubted, 1, 0, 20).is_doubted(at(20))
+    assert not after(closed(), 9, 1, 10).is_doubted(at(10))
+
+
+def test_an_open_breaker_is_not_doubted() -> None:
+    """Doubt ends where there is proof."""
+    opened = after(after(closed(), 0, 3, 0), 0, 1, 1)
+    assert opened.status is BreakerStatus.OPEN
+    assert not opened.is_doubted(at(1))
