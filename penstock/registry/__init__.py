@@ -1,0 +1,1 @@
+"""The registry: schemas, entities and their relationships as pure rules."""
