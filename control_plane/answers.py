@@ -153,6 +153,7 @@ def plan(found: PlanOverview) -> Document:
         "operations_in_all": found.document.operations,
         "counts": found.counts,
         "operations": found.operations,
+        "merges": found.merges,
         "document": found.document,
     }
 

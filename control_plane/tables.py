@@ -396,6 +396,30 @@ def plan(found: PlanOverview) -> Iterator[RenderableType]:
     if found.operations:
         title = f"operations: the first {len(found.operations):,} of {document.operations:,}"
         yield _operations(title, found.operations)
+    yield from _merges(found.merges)
+
+
+def _merges(found: MergeOverview) -> Iterator[RenderableType]:
+    """What is decided about fields that somebody changed in the target."""
+    if found.trouble is not None:
+        yield f"what people changed in the target cannot be told: {found.trouble}"
+    if found.rows:
+        title = f"changed in the target: the first {len(found.rows):,} of {found.operations:,}"
+        made = table(title, "operation", "of", "decided by field")
+        for row in found.rows:
+            ends = row.key if row.to_key is None else f"{row.key} -> {row.to_key}"
+            made.add_row(cell(f"{row.action} {row.type_name}"), cell(ends), cell(decided(row)))
+        yield made
+    yield from (f"not executed: {why}" for why in found.refused)
+
+
+def decided(row: MergedRow) -> str:
+    """Return what becomes of each field that somebody changed in the target."""
+    said = [
+        f"{name} kept, against the source" if name in row.conflicts else f"{name} kept"
+        for name in row.kept
+    ]
+    return ", ".join([*said, *(f"{name} restored" for name in row.restored)])
 
 
 def _snapshot(document: PlanDocument) -> str:
@@ -455,6 +479,7 @@ def _explanation(found: EntityExplanation) -> Iterator[RenderableType]:
         ("why", found.why),
         ("operation", found.operation and found.operation.operation_id),
         ("not applied", told),
+        ("changed in the target", found.merged and decided(found.merged)),
     )
     if found.changes:
         made = table("what changed", "attribute", "how", "from", "to")

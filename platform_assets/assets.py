@@ -194,6 +194,8 @@ def published_metadata(report: PublishReport) -> dict[str, Any]:
         "exceptions": state.exceptions,
         "operations": report.operations,
         "already applied": report.already_applied,
+        "merged with edits": report.merged,
+        "conflicts with edits": report.conflicts,
         "planning (ms)": report.plan_ms,
         "snapshot": state.state_snapshot_path or "",
         "ledger": _ledger_table(report),

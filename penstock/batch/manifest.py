@@ -54,6 +54,7 @@ RelativePath = Annotated[str, Field(max_length=512), AfterValidator(_relative_pa
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
 TypeName = Annotated[str, AfterValidator(ids.type_name)]
+DeadLetterId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -99,6 +100,10 @@ class Correction(BaseModel):
     target_id: Annotated[TargetId, AfterValidator(ids.target_id)]
     requested_by: Annotated[str, Field(min_length=1, max_length=255)]
     reason: Annotated[str, Field(max_length=2000)] = ""
+    dead_letter_ids: tuple[DeadLetterId, ...] = ()
+    """The dead letters that it tries again: they are on their way from the moment that it is admitted."""
+    mended: str | None = None
+    """What the one dead letter among them was to bring, as somebody mended it: canonical text of its attributes."""
 
 
 class Files(BaseModel):

@@ -18,7 +18,13 @@ import pyarrow.compute as pc
 
 from penstock.batch.ownership import Ownership
 from penstock.execute.breaker import CallCounter
-from penstock.execute.merging import MergedConflicts, merge_owned, merged_conflicts, settled
+from penstock.execute.merging import (
+    MergedConflicts,
+    MergedOperation,
+    merge_owned,
+    merged_conflicts,
+    settled,
+)
 from penstock.execute.read_back import Held, held_by_target
 from penstock.identity.ids import SourceId
 from penstock.ports.clock import Clock
@@ -35,6 +41,9 @@ from penstock.ports.target import (
 )
 from penstock.publish.retry import Attempt, GiveUp, RetryPolicy, Tier, Transient, decide
 
+LOOKS_AT_EDITS = 3
+"""How often what people change under a chunk's feet is merged again before it counts as a conflict."""
+
 
 @dataclass(kw_only=True)
 class ChunkResult:
@@ -43,8 +52,8 @@ class ChunkResult:
     applied: int = 0
     already_applied: int = 0
     failures: list[OperationFailure] = field(default_factory=list)
-    merged: set[bytes] = field(default_factory=set)
-    """Operations that took effect as a merge with what people own: the target holds something else than planned."""
+    merged: dict[bytes, MergedOperation] = field(default_factory=dict)
+    """What took effect as a merge with what people own, by operation id, and what that ended as."""
     unsure: bool = False
     """What the target said does not add up to what it was sent."""
 
@@ -75,19 +84,26 @@ class Applier:
     def apply(self, operations: pa.Table, context: ApplyContext) -> ChunkResult:
         """Apply a chunk; raises :class:`TargetDown` or ``LeaseLost``."""
         result = ChunkResult()
-        if self.ownership:
-            operations, merged = merge_owned(self.target, operations, context, self.ownership)
-            self._send_merged(merged, context, result)
-            result.failures += merged.refused
-        self._apply(operations, context, result)
-        if self.ownership and any(f.outcome is Outcome.CONFLICT for f in result.failures):
-            self._merge(operations, context, result)
+        if not self.ownership:
+            self._apply(operations, context, result)
+            return result
+        context = replace(context, shared_types=frozenset(self.ownership))
+        left, merged = merge_owned(self.target, operations, context, self.ownership)
+        self._send_merged(merged, context, result)
+        self._apply(left, context, result)
+        # People may go on editing: what they change between a look and the write is looked at once more.
+        for _ in range(LOOKS_AT_EDITS):
+            if not self._merge(operations, context, result):
+                break
         return result
 
-    def _merge(self, operations: pa.Table, context: ApplyContext, result: ChunkResult) -> None:
-        """Merge conflicts with what people own, and send the merges in their place."""
+    def _merge(self, operations: pa.Table, context: ApplyContext, result: ChunkResult) -> bool:
+        """Merge conflicts with what people own, and send the merges in their place; say whether there were any."""
+        if not any(failure.outcome is Outcome.CONFLICT for failure in result.failures):
+            return False
         merged = merged_conflicts(self.target, operations, context, result.failures, self.ownership)
         self._send_merged(merged, context, result)
+        return bool(merged.originals)
 
     def _send_merged(
         self, merged: MergedConflicts, context: ApplyContext, result: ChunkResult
@@ -99,7 +115,7 @@ class Applier:
         result.applied += again.applied
         result.already_applied += again.already_applied + len(merged.already)
         result.unsure |= again.unsure
-        result.merged |= {*merged.originals.values(), *merged.already}
+        result.merged |= merged.merges
 
     def held(self, source: SourceId, operations: pa.Table) -> npt.NDArray[np.int8]:
         """Return, per operation, what the target holds now as ``Held`` says; raises :class:`TargetDown`."""

@@ -14,7 +14,9 @@ import pyarrow.compute as pc
 
 from penstock.execute.blocking import Blocking
 from penstock.execute.chunks import Applier, ChunkResult
+from penstock.execute.merging import as_merged
 from penstock.execute.verify import ALL, LOST_WRITE, lost_operations
+from penstock.plan.merge import MergedRow
 from penstock.plan.operations import Verdict
 from penstock.ports.clock import Clock
 from penstock.ports.control import ChunkRecord, Claim, Executions, OperationException
@@ -34,6 +36,8 @@ class ExecutionResult:
     exceptions: int = 0
     lost: int = 0
     """Of these, in this run."""
+    merged: int = 0
+    """Operations, in this run, in which something that somebody changed in the target was kept or put back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +52,8 @@ class Execution:
     """Extends the lease where it needs to be, and raises ``LeaseLost`` where it is gone."""
     on_chunk: Callable[[int], None]
     """Called with the operations done so far."""
+    on_merged: Callable[[int, Sequence[MergedRow]], None] = lambda _number, _rows: None
+    """Called with what was merged of a chunk, before its outcome is recorded; again where a chunk is sent again."""
     verify_sample: int = 0
     """How many applied operations of each chunk are read back; ``ALL`` for all of them."""
 
@@ -88,6 +94,9 @@ class Execution:
         exceptions += [*failed, *lost]
         for exception in exceptions:
             _note(blocking, exception)
+        merged = _merged_rows(outcome, exceptions)
+        if merged:
+            self.on_merged(number, merged)
         applied, already_applied = _counts(outcome, len(to_send) - len(failed), len(lost))
         self.control.finish_chunk(
             self.renew(),
@@ -102,6 +111,7 @@ class Execution:
         result.already_applied += already_applied
         result.exceptions += len(exceptions)
         result.lost += len(lost)
+        result.merged += len(merged)
 
     def _looks(self) -> int:
         return 1 + self.applier.retry_policy.immediate_tries
@@ -113,8 +123,8 @@ class Execution:
         lost = lost_operations(
             self.applier,
             self.context.source_id,
-            sent,
-            [*(failure.operation_id for failure in outcome.failures), *outcome.merged],
+            as_merged(sent, outcome.merged),
+            [failure.operation_id for failure in outcome.failures],
             sample=ALL if outcome.unsure else self.verify_sample,
             looks=looks,
         )
@@ -131,6 +141,13 @@ def _counts(outcome: ChunkResult, said: int, lost: int) -> tuple[int, int]:
         return said - lost, 0
     from_before = min(outcome.already_applied, said - lost)
     return said - lost - from_before, from_before
+
+
+def _merged_rows(outcome: ChunkResult, exceptions: Sequence[OperationException]) -> list[MergedRow]:
+    """Return what was decided by field about what took effect."""
+    failed = {exception.operation_id for exception in exceptions}
+    rows = (merged.row for merged in outcome.merged.values())
+    return [row for row in rows if row.decides and row.operation_id not in failed]
 
 
 def _add_record(result: ExecutionResult, record: ChunkRecord) -> None:

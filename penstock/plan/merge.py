@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
+
 from penstock.batch.ownership import Owner
 from penstock.errors import NotCanonical
 from penstock.identity.canonical import canonical_json, value_of
@@ -35,19 +37,20 @@ def merge_three(
     """Merge by field. ``base`` is what was last published, ``theirs`` what is held, ``ours`` what the source says.
 
     A field of people, or of others, that differs from ``base`` in ``theirs`` stays; everything else becomes ``ours``.
+    Where both say the same, nothing has to be decided.
     """
     merged: dict[str, Any] = {}
     kept, conflicts, restored = [], [], []
     for name in sorted({*base, *theirs, *ours}):
         was, held, said = (side.get(name, _ABSENT) for side in (base, theirs, ours))
-        changed_there = not _same(held, was)
+        changed_there = not _same(held, was) and not _same(held, said)
         value = said
         if changed_there and owners.get(name, Owner.SOURCE) is not Owner.SOURCE:
             value = held
             kept.append(name)
             if not _same(said, was):
                 conflicts.append(name)
-        elif changed_there and not _same(held, said):
+        elif changed_there:
             restored.append(name)
         if value is not _ABSENT:
             merged[name] = value
@@ -56,6 +59,42 @@ def merge_three(
         kept=tuple(kept),
         conflicts=tuple(conflicts),
         restored=tuple(restored),
+    )
+
+
+class MergedRow(BaseModel):
+    """What became of the fields of one entity or relationship that somebody changed in a target, by name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    operation_id: str
+    """Of the operation as planned, 32 hex digits."""
+    action: str
+    kind: str
+    type_name: str
+    key: str
+    to_key: str | None = None
+    kept: tuple[str, ...] = ()
+    """Fields that stay as the target has them."""
+    conflicts: tuple[str, ...] = ()
+    """Of these, fields that the source changed as well: what it says is not written."""
+    restored: tuple[str, ...] = ()
+    """Fields that go back to what the source says."""
+
+    @property
+    def decides(self) -> bool:
+        """Whether anything had to be decided."""
+        return bool(self.kept or self.restored)
+
+
+def merged_row(operation: Mapping[str, Any], merge: Merge) -> MergedRow:
+    """Return what a merge decides about the fields of one operation's row."""
+    names = ("action", "kind", "type_name", "key", "to_key")
+    return MergedRow(
+        operation_id=operation["operation_id"].hex(),
+        kept=merge.kept,
+        conflicts=merge.conflicts,
+        restored=merge.restored,
+        **{name: operation[name] for name in names},
     )
 
 

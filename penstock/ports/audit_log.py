@@ -9,6 +9,9 @@ from typing import Any, Protocol
 
 from penstock.identity.ids import SourceId
 
+MOST_NAMED = 100
+"""Ids of what an act was done to that its details list; all are counted."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AuditEntry:

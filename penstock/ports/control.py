@@ -162,8 +162,8 @@ class Batches(Protocol):
     def admit(self, record: BatchRecord, states: Sequence[PublishState]) -> bool:
         """Record a batch and its PENDING publish states in one transaction; False if it is known already.
 
-        A rollback's manifest says who asked for it: the act goes into the audit log in the same transaction, whoever
-        admits it.
+        A correction's manifest says who asked for it, and which dead letters it tries again: the act goes into the
+        audit log and the letters are on their way in the same transaction, whoever admits it.
         """
         ...
 
@@ -297,7 +297,7 @@ class PublishStates(Protocol):
     ) -> PublishState:
         """Put a batch back in the queue on an operator's word (COMPLETE or FAILED to PENDING).
 
-        ``act`` is recorded in the same transaction.
+        Its dead letter is on its way with it, and ``act`` is recorded, in the same transaction.
         """
         ...
 

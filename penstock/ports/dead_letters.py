@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from penstock.identity.ids import BatchId, SourceId, TargetId
+from penstock.ports.audit_log import AuditEntry
 from penstock.publish.dead_letters import LetterEvent, LetterStatus
 
 
@@ -147,10 +148,6 @@ class DeadLetters(Protocol):
         """Note that the letters of a fingerprint recorded up to a moment have been alerted of."""
         ...
 
-    def change_letter_data(self, dead_letter_id: str, data: str) -> None:
-        """Replace what is to be tried next time; the original stays where ``data_path`` says."""
-        ...
-
     def move_letters(
         self,
         dead_letter_ids: Sequence[str],
@@ -160,9 +157,10 @@ class DeadLetters(Protocol):
         actor: str | None = None,
         message: str | None = None,
         batch_id: str | None = None,
+        act: AuditEntry | None = None,
     ) -> int:
         """Make one move of several dead letters in one transaction, all or none; return how many.
 
-        Raises ``NotFound``, or ``IllegalMove`` if one of them is no longer where the move begins.
+        ``act`` is recorded in the same transaction. Raises ``NotFound``, or ``IllegalMove`` if one of them is no longer where the move begins.
         """
         ...

@@ -46,6 +46,9 @@ class ApplyContext:
     fencing_token: int
     """Grows with every claim of the lane; a target refuses a token below the highest it has seen."""
     now: datetime
+    shared_types: frozenset[str] = frozenset()
+    """Types that people edit as well. A target whose rows can be edited past their digests holds an operation on one
+    against ``before_attributes`` too, in the transaction that applies it: whatever differs is a conflict."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,6 +108,10 @@ class TargetDown(Exception):
         """Whether its circuit breaker kept tries back that the retry policy still allowed."""
 
 
+PUBLISHED = "published"
+"""Column of the keys that are read back: the attributes that the asker takes the target to hold, or null."""
+
+
 class Target(Protocol):
     """A system that operations are applied to."""
 
@@ -132,6 +139,7 @@ class Target(Protocol):
 
         ``keys`` has ``type_name, key`` and, for relationships, ``to_key``. The answer has one row per row of
         ``keys``, in order: those columns, ``digest`` (``fixed_size_binary(16)``, null if absent) and ``attributes``.
-        Raises :class:`TargetDown`.
+        Where ``keys`` has :data:`PUBLISHED`, a target that keeps single values, and could not tell their whole
+        otherwise, answers with that text, changed where its values differ. Raises :class:`TargetDown`.
         """
         ...

@@ -75,7 +75,7 @@ class NewEvent:
     stream: StreamId
     action: EventAction
     state: Mapping[str, Any] | None
-    """Attributes of an entity or relationship, or the whole state of a schema, after the event; None where it is gone."""
+    """Attributes of an entity or relationship, or a schema's whole state, after the event; None once gone."""
     data: Mapping[str, Any] = field(default_factory=dict)
     """What else there is to say: a reason, a comment, the status after; by name."""
     operation_id: bytes

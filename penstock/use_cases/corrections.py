@@ -170,6 +170,11 @@ def _refuse_same(wanted: Correction, before: Correction, batch: BatchId) -> None
             f"batch {wanted.batch_id!r} is being rolled back at target {wanted.target_id!r} already: "
             f"{before.requested_by} asked for it, and correction {batch!r} is on its way"
         )
+    if letters := set(wanted.dead_letter_ids) & set(before.dead_letter_ids):
+        raise ChangedMeanwhile(
+            f"dead letter {min(letters)} is on its way again already: {before.requested_by} asked for it, and it is in "
+            f"correction {batch!r}"
+        )
 
 
 def _admit(platform: Platform, manifest: Manifest) -> None:

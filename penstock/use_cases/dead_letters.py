@@ -27,6 +27,7 @@ from penstock.identity.digest import DIGEST_BYTES
 from penstock.identity.ids import BatchId, SourceId, TargetId, split_batch_id
 from penstock.plan.document import PlanDocument
 from penstock.plan.operations import Action
+from penstock.ports.audit_log import MOST_NAMED
 from penstock.ports.control import OperationException
 from penstock.ports.dead_letters import DeadLetter, LetterFilter, LetterGroup, LetterHistory
 from penstock.publish.dead_letters import LetterEvent, LetterStatus, next_letter_status
@@ -115,15 +116,18 @@ def inspect_letter(platform: Platform, dead_letter_id: str) -> LetterDetails:
 def discard_letters(platform: Platform, dead_letter_ids: Sequence[str], *, by: By) -> int:
     """Decide that dead letters are not wanted; returns how many. Raises ``IllegalMove`` unless all are open."""
     reason = by.why("discard a dead letter")
-    moved = platform.control.move_letters(
-        dead_letter_ids,
-        LetterEvent.DISCARDED,
-        now=platform.clock.now(),
-        actor=by.actor,
-        message=reason,
+    now, ids = platform.clock.now(), list(dict.fromkeys(dead_letter_ids))
+    if not ids:
+        raise NothingToDo("name the dead letters to discard")
+    act = by.entry(
+        "dead_letter.discard",
+        ids[0] if len(ids) == 1 else f"{len(ids):,} dead letters",
+        now=now,
+        details={"dead_letter_ids": ids[:MOST_NAMED]},
     )
-    _audit(platform, "dead_letter.discard", dead_letter_ids, by, {})
-    return moved
+    return platform.control.move_letters(
+        ids, LetterEvent.DISCARDED, now=now, actor=by.actor, message=reason, act=act
+    )
 
 
 def fix_letter(platform: Platform, dead_letter_id: str, patch: str, *, by: By) -> Requeued:
@@ -147,9 +151,8 @@ def fix_letter(platform: Platform, dead_letter_id: str, patch: str, *, by: By) -
     planned = lane.simulate([mended], by)
     _check_planned(planned, letter)
     _check_rate(platform, 1)
-    manifest = lane.land([mended], by)
-    platform.control.change_letter_data(dead_letter_id, text)
-    return _landed(platform, [mended], [manifest], by, LetterEvent.FIXED)
+    manifest = lane.land([mended], by, mended=text)
+    return Requeued(letters=1, superseded=0, corrections=(manifest,), batches=())
 
 
 def requeue_letters(
@@ -206,7 +209,6 @@ def _requeue(
     manifests, sent = [], []
     for lane, chosen in going:
         manifests.append(lane.land(chosen, by))
-        _landed(platform, chosen, [manifests[-1]], by, LetterEvent.REQUEUED)
         sent += chosen
     if outdated:
         platform.control.move_letters(
@@ -227,25 +229,32 @@ def _requeue(
 def _requeue_batches(platform: Platform, letters: Sequence[DeadLetter], by: By) -> list[BatchId]:
     """Put FAILED batches back in the queue; what was never admitted is looked at again by the next relist."""
     requeued = []
-    now = platform.clock.now()
     for letter in letters:
         if letter.batch_id is not None and letter.target_id is not None:
             batch, target = BatchId(letter.batch_id), TargetId(letter.target_id)
-            state = platform.control.get_state(batch, target)
-            if state.status is PublishStatus.FAILED:
-                act = by.entry(
-                    "batch.requeue",
-                    batch,
-                    now=now,
-                    source=state.source_id,
-                    details={"target_id": target, "dead_letter_id": letter.dead_letter_id},
-                )
-                platform.control.requeue(batch, target, now=now, intent=Intent.PUBLISH, act=act)
             requeued.append(batch)
-        platform.control.move_letters(
-            [letter.dead_letter_id], LetterEvent.REQUEUED, now=now, actor=by.actor
-        )
+            if _requeue_batch(platform, batch, target, letter, by):
+                continue
+        now, name = platform.clock.now(), letter.dead_letter_id
+        source = None if letter.source_id is None else SourceId(letter.source_id)
+        act = by.entry("dead_letter.requeue", name, now=now, source=source)
+        said = {"actor": by.actor, "message": by.reason}
+        platform.control.move_letters([name], LetterEvent.REQUEUED, now=now, act=act, **said)
     return requeued
+
+
+def _requeue_batch(
+    platform: Platform, batch: BatchId, target: TargetId, letter: DeadLetter, by: By
+) -> bool:
+    """Put a batch back in the queue, with its letter, if it is FAILED."""
+    state = platform.control.get_state(batch, target)
+    if state.status is not PublishStatus.FAILED:
+        return False
+    now = platform.clock.now()
+    details = {"target_id": target, "dead_letter_id": letter.dead_letter_id}
+    act = by.entry("batch.requeue", batch, now=now, source=state.source_id, details=details)
+    platform.control.requeue(batch, target, now=now, intent=Intent.PUBLISH, act=act)
+    return True
 
 
 @dataclass(frozen=True)
@@ -283,24 +292,28 @@ class _Lane:
             relationship_types=self._relationship_types(letters),
         )
 
-    def land(self, letters: Sequence[DeadLetter], by: By) -> Manifest:
+    def land(self, letters: Sequence[DeadLetter], by: By, *, mended: str | None = None) -> Manifest:
         """Land the correction that brings some letters' rows, and those of what they blocked."""
         return land_correction(
             self.platform,
             source=self.source,
-            corrects=self._correction(letters, by),
+            corrects=self._correction(letters, by, mended),
             rows=self._rows(letters),
             view=self.known.view,
             relationship_types=self._relationship_types(letters),
         )
 
-    def _correction(self, letters: Sequence[DeadLetter], by: By) -> Correction:
+    def _correction(
+        self, letters: Sequence[DeadLetter], by: By, mended: str | None = None
+    ) -> Correction:
         return Correction(
             kind="fix",
             batch_id=str(max(str(letter.batch_id) for letter in letters)),
             target_id=self.target,
             requested_by=by.actor,
             reason=by.reason or "",
+            dead_letter_ids=tuple(sorted(letter.dead_letter_id for letter in letters)),
+            mended=mended,
         )
 
     def _relationship_types(self, letters: Sequence[DeadLetter]) -> list[Any]:
@@ -462,35 +475,3 @@ def _check_rate(platform: Platform, letters: int) -> None:
             f"{letters:,} dead letters on top of {lately:,} within the last minute are more than the {most:,} that "
             "may be requeued in one: choose fewer (--limit), or wait"
         )
-
-
-def _landed(
-    platform: Platform,
-    letters: Sequence[DeadLetter],
-    manifests: Sequence[Manifest],
-    by: By,
-    event: LetterEvent,
-) -> Requeued:
-    ids = [letter.dead_letter_id for letter in letters]
-    platform.control.move_letters(
-        ids,
-        event,
-        now=platform.clock.now(),
-        actor=by.actor,
-        message=by.reason,
-        batch_id=manifests[0].batch_id,
-    )
-    verb = "fix" if event is LetterEvent.FIXED else "requeue"
-    _audit(platform, f"dead_letter.{verb}", ids, by, {"correction": manifests[0].batch_id})
-    return Requeued(letters=len(ids), superseded=0, corrections=tuple(manifests), batches=())
-
-
-def _audit(
-    platform: Platform, act: str, ids: Sequence[str], by: By, details: Mapping[str, Any]
-) -> None:
-    shown = list(ids)[:_SHOWN]
-    subject = shown[0] if len(ids) == 1 else f"{len(ids):,} dead letters"
-    entry = by.entry(
-        act, subject, now=platform.clock.now(), details={**details, "dead_letter_ids": shown}
-    )
-    platform.control.record_act(entry)

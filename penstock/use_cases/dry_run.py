@@ -14,6 +14,7 @@ from penstock.errors import PenstockError
 from penstock.identity.ids import BatchId, TargetId
 from penstock.ports.object_store import ObjectStore
 from penstock.publish.state import PublishState
+from penstock.use_cases.merges import Foresight
 from penstock.use_cases.nothing_written import NothingWritten
 from penstock.use_cases.plan_batch import StoredPlan, plan_batch
 from penstock.use_cases.platform import Platform
@@ -36,10 +37,12 @@ def dry_run(
 ) -> PlanOverview:
     """Plan an admitted batch against what its target is known to hold now, deletes included, and store nothing.
 
-    Memory is by the chunk. Raises ``NotFound`` for a batch that was never admitted, and what planning raises.
+    Where people own fields, the target is read to tell what would be merged. Memory is by the chunk. Raises ``NotFound`` for a batch that was never admitted, and what planning raises.
     """
     counts: Counter[tuple[str, ...]] = Counter()
     first: dict[str, list[PlannedOperation]] = {}
+    state = state_of(platform, batch, target)
+    foresight = Foresight(platform, state.source_id, state.target_id)
 
     def seen(path: str, chunk: pa.Table) -> None:
         for row in chunk.group_by(COUNTED).aggregate([([], "count_all")]).to_pylist():
@@ -48,8 +51,9 @@ def dry_run(
         rows = chunk.select(OPERATION_COLUMNS).slice(0, operations - len(kept)).to_pylist()
         kept += [planned_operation(row) for row in rows]
         _trim(first, operations)
+        foresight.look(chunk)
 
-    plan = _watched(platform, state_of(platform, batch, target), seen)
+    plan = _watched(platform, state, seen)
     return PlanOverview(
         document=plan.document,
         path=NOT_STORED,
@@ -59,6 +63,7 @@ def dry_run(
             for key, n in sorted(counts.items())
         ),
         operations=tuple(each for path in sorted(first) for each in first[path]),
+        merges=foresight.overview(limit=operations),
     )
 
 

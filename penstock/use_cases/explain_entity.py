@@ -25,6 +25,7 @@ from penstock.identity.canonical import value_of
 from penstock.identity.ids import BatchId, TargetId
 from penstock.identity.keys import entity_index_keys
 from penstock.plan.document import PlanDocument
+from penstock.plan.merge import MergedRow
 from penstock.plan.operations import Action
 from penstock.ports.control import OperationException
 from penstock.publish.state import PublishState
@@ -35,6 +36,7 @@ from penstock.snapshot.manifest import (
 )
 from penstock.snapshot.view import SnapshotView
 from penstock.use_cases.known_rows import KnownRows
+from penstock.use_cases.merges import stored_merges
 from penstock.use_cases.plan_batch import StoredPlan
 from penstock.use_cases.platform import Platform
 from penstock.use_cases.queries import (
@@ -71,6 +73,8 @@ class EntityExplanation:
     """By path, where both sides are there."""
     exception: OperationException | None
     """Why the operation was not applied, if it was tried or kept back."""
+    merged: MergedRow | None
+    """What was decided about fields that somebody changed in the target, if anything was."""
     relationships: tuple[PlannedOperation, ...]
     """The first of the operations on relationships that begin or end at the entity."""
     relationship_operations: int
@@ -95,10 +99,24 @@ def explain_entity(
             f"entity {entity_key!r} is neither in batch {batch!r} nor known at target "
             f"{state.target_id!r} when it was planned: give the whole key, as `penstock plan show` writes it"
         )
-    exceptions = _exceptions(platform, state)
-    return [
-        _explanation(plan.document, manifest, sides, name, touching, exceptions) for name in types
-    ]
+    about = _About(
+        exceptions=_exceptions(platform, state), merges=_merges(platform, plan, touching)
+    )
+    return [_explanation(plan.document, manifest, sides, name, touching, about) for name in types]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _About:
+    """What became of operations, by id."""
+
+    exceptions: Mapping[str, OperationException]
+    merges: Mapping[str, MergedRow]
+
+
+def _merges(platform: Platform, plan: StoredPlan, touching: _Touching) -> dict[str, MergedRow]:
+    wanted = {operation.operation_id for operation in touching.entities.values()}
+    merged = stored_merges(platform, plan)
+    return {row.operation_id: row for row in merged if row.operation_id in wanted}
 
 
 def _exceptions(platform: Platform, state: PublishState) -> dict[str, OperationException]:
@@ -114,7 +132,7 @@ def _explanation(
     sides: _Sides,
     type_name: str,
     touching: _Touching,
-    exceptions: Mapping[str, OperationException],
+    about: _About,
 ) -> EntityExplanation:
     key, operation = sides.entity_key, touching.entities.get(type_name)
     before, (after, is_tombstone) = sides.before(type_name), sides.after(type_name)
@@ -141,7 +159,8 @@ def _explanation(
         before=before,
         after=after,
         changes=tuple(explain(dict(before or {}), dict(after or {}))) if compared else (),
-        exception=exceptions.get(operation.operation_id) if operation else None,
+        exception=about.exceptions.get(operation.operation_id) if operation else None,
+        merged=about.merges.get(operation.operation_id) if operation else None,
         relationships=tuple(touching.relationships),
         relationship_operations=touching.relationships_in_all,
     )

@@ -11,10 +11,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from penstock.batch.guard_policy import GuardPolicy
 from penstock.batch.manifest import Manifest
+from penstock.batch.ownership import Ownership
 from penstock.errors import LeaseLost, PenstockError
 from penstock.execute.breaker import TargetCalls
 from penstock.execute.chunks import Applier, TargetDown
@@ -44,6 +46,7 @@ from penstock.use_cases.follow_up import FollowUp, FollowUpVoid, plan_follow_up
 from penstock.use_cases.interrupted import end_interrupted
 from penstock.use_cases.known_rows import KnownRows
 from penstock.use_cases.lease import HeldLease
+from penstock.use_cases.merges import MergeOverview, merges_of, store_merges
 from penstock.use_cases.plan_batch import StoredPlan, ownership_of, plan_batch
 from penstock.use_cases.platform import Platform, Progress, no_progress
 from penstock.use_cases.publish_reports import guard_verdicts, metrics_of, settled_ledger
@@ -110,6 +113,7 @@ class _Publishing:
         self.step = "plan"
         self.plan: StoredPlan | None = None
         self.follow_up: FollowUp | None = None
+        self.ownership: Ownership = {}
         self.plan_ms = self.execute_ms = 0
         self.started_at = platform.clock.now()
         state = lease.claim().state
@@ -172,6 +176,7 @@ class _Publishing:
     def _execute(self) -> ExecutionResult:
         self.step = "execute"
         assert self.plan is not None
+        self.ownership = ownership_of(self.platform, self.lease.claim().state.source_id)
         start = self.platform.clock.monotonic_s()
         self._start(self.plan)
         control, clock, total = (
@@ -185,7 +190,7 @@ class _Publishing:
             retry_policy=self.platform.retry_policy,
             jitter=self.jitter,
             calls=TargetCalls(control, self.target_id, self.platform.breaker_policy, clock),
-            ownership=ownership_of(self.platform, self.lease.claim().state.source_id),
+            ownership=self.ownership,
         )
         applier.prepare()
         execution = Execution(
@@ -196,6 +201,7 @@ class _Publishing:
             renew=self.lease.claim,
             on_chunk=lambda done: self.progress("execute", done, total),
             verify_sample=self.platform.verify_sample,
+            on_merged=partial(store_merges, self.platform, self.plan),
         )
         digest = self.plan.document.digest
         result = execution.run(
@@ -297,6 +303,9 @@ class _Publishing:
         self, state: PublishState, ledger: Sequence[LedgerRow], result: ExecutionResult | None
     ) -> PublishReport:
         document = self.plan.document if self.plan else None
+        merges = MergeOverview()
+        if result is not None and self.plan is not None and self.ownership:
+            merges = merges_of(self.platform, self.plan, limit=0)
         return PublishReport(
             state=state,
             ledger=tuple(ledger),
@@ -304,6 +313,8 @@ class _Publishing:
             operations=document.operations if document else 0,
             applied=result.applied if result else 0,
             already_applied=result.already_applied if result else 0,
+            merged=merges.operations,
+            conflicts=merges.conflicts,
             plan_ms=self.plan_ms,
             execute_ms=self.execute_ms,
         )

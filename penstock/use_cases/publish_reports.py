@@ -10,6 +10,7 @@ from penstock.plan.ledger import LedgerRow
 from penstock.plan.operations import Action
 from penstock.ports.control import OperationException
 from penstock.publish.state import PublishMetrics, PublishState
+from penstock.use_cases.merges import MergeOverview, merges_of
 from penstock.use_cases.plan_batch import StoredPlan
 from penstock.use_cases.platform import Platform
 from penstock.use_cases.reports import GuardVerdict, PublishReport
@@ -82,6 +83,7 @@ def recorded_report(platform: Platform, state: PublishState) -> PublishReport:
         plan = open_plan(
             platform.objects, state.execution_plan_path, expected_digest=state.plan_digest
         )
+    merges = merges_of(platform, plan, limit=0) if plan else MergeOverview()
     metrics = state.metrics.model_dump(exclude={"execution_time_ms"})
     return PublishReport(
         state=state,
@@ -92,4 +94,6 @@ def recorded_report(platform: Platform, state: PublishState) -> PublishReport:
         already_applied=0,
         plan_ms=0,
         execute_ms=state.metrics.execution_time_ms,
+        merged=merges.operations,
+        conflicts=merges.conflicts,
     )

@@ -25,6 +25,7 @@ from penstock.ports.attempts import PublishAttempt
 from penstock.ports.control import BatchRecord, DeadLetter, OperationException
 from penstock.publish.queue import QueuePlace
 from penstock.publish.state import WAITING, PublishState
+from penstock.use_cases.merges import MergeOverview, merges_of
 from penstock.use_cases.plan_batch import StoredPlan
 from penstock.use_cases.platform import Platform
 from penstock.use_cases.stored_plans import open_plan, plan_chunks
@@ -212,6 +213,8 @@ class PlanOverview:
     counts: tuple[OperationCount, ...]
     operations: tuple[PlannedOperation, ...]
     """The first of them, in the order of execution."""
+    merges: MergeOverview = MergeOverview()
+    """What was decided about fields that somebody changed in the target; of a dry run, what would be."""
 
 
 def state_of(platform: Platform, batch: BatchId, target: TargetId | None) -> PublishState:
@@ -276,6 +279,7 @@ def plan_overview(
             for key, n in sorted(counts.items())
         ),
         operations=tuple(_first_operations(platform, plan, operations)),
+        merges=merges_of(platform, plan, limit=operations),
     )
 
 

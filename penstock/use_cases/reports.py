@@ -77,3 +77,7 @@ class PublishReport:
     already_applied: int
     plan_ms: int
     execute_ms: int
+    merged: int = 0
+    """Operations in which something that somebody changed in the target was kept or put back."""
+    conflicts: int = 0
+    """Of these, operations with a field that both sides changed: what the source says of it was not written."""

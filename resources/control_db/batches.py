@@ -8,14 +8,15 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
-from penstock.batch.manifest import Manifest
+from penstock.batch.manifest import Correction, Manifest
 from penstock.errors import NotFound, PenstockError
 from penstock.identity.ids import BatchId, SourceId
-from penstock.ports.audit_log import AuditEntry
+from penstock.ports.audit_log import MOST_NAMED, AuditEntry
 from penstock.ports.control import BatchRecord
 from penstock.publish.state import PublishState
 from resources.control_db.audit_log import add_act
 from resources.control_db.engine import Database, insert_if_new, insert_new
+from resources.control_db.letter_records import carry_letters
 from resources.control_db.rows import state_columns
 from resources.control_db.tables import batch as batches
 from resources.control_db.tables import dead_letter, lane, publish_state
@@ -30,8 +31,8 @@ class SqlBatches(Database):
     def admit(self, record: BatchRecord, states: Sequence[PublishState]) -> bool:
         """Record a batch and its PENDING publish states in one transaction; False if it is known.
 
-        Whoever admits a rollback, the act of who asked for it is recorded with it. Raises ``PenstockError`` if a state
-        is of another batch or source.
+        Whoever admits a correction, the act of who asked for it is recorded with it, and its dead letters are on their
+        way. Raises ``PenstockError`` if a state is of another batch or source.
         """
         manifest = record.manifest
         _refuse_strangers(manifest, states)
@@ -46,8 +47,10 @@ class SqlBatches(Database):
             if states:
                 rows = [{**state_columns(state), "mode": mode} for state in states]
                 connection.execute(publish_state.insert(), rows)
-            if (act := _act_behind(record)) is not None:
-                add_act(connection, act)
+            if manifest.corrects is not None:
+                carry_letters(connection, record)
+                if (act := _act_behind(record, manifest.corrects)) is not None:
+                    add_act(connection, act)
         return True
 
     def get_batch(self, batch: BatchId) -> BatchRecord:
@@ -93,19 +96,28 @@ class SqlBatches(Database):
 _BATCH_ID = batches.c.batch_id
 
 
-def _act_behind(record: BatchRecord) -> AuditEntry | None:
-    """Return who asked for a rollback; what is mended by other corrections is recorded letter by letter."""
-    corrects = record.manifest.corrects
-    if corrects is None or corrects.kind != "rollback":
-        return None
+def _act_behind(record: BatchRecord, corrects: Correction) -> AuditEntry | None:
+    """Return who asked for what, of a correction; None of one that carries no dead letter."""
+    details: dict[str, Any] = {
+        "target_id": corrects.target_id,
+        "correction": record.manifest.batch_id,
+    }
+    act, subject = "batch.rollback", corrects.batch_id
+    if corrects.kind == "fix":
+        ids = corrects.dead_letter_ids
+        if not ids:
+            return None
+        act = "dead_letter.requeue" if corrects.mended is None else "dead_letter.fix"
+        subject = ids[0] if len(ids) == 1 else f"{len(ids):,} dead letters"
+        details["dead_letter_ids"] = list(ids[:MOST_NAMED])
     return AuditEntry(
         at=record.admitted_at,
         actor=corrects.requested_by,
-        act="batch.rollback",
-        subject=corrects.batch_id,
+        act=act,
+        subject=subject,
         source_id=record.manifest.source_id,
         reason=corrects.reason or None,
-        details={"target_id": corrects.target_id, "correction": record.manifest.batch_id},
+        details=details,
     )
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, selec
 
 from penstock.errors import IllegalMove, NotFound
 from penstock.identity.ids import SourceId
+from penstock.ports.audit_log import AuditEntry
 from penstock.ports.control import OperationException
 from penstock.ports.dead_letters import DeadLetter, LetterFilter, LetterGroup, LetterHistory
 from penstock.publish.dead_letters import (
@@ -18,9 +19,9 @@ from penstock.publish.dead_letters import (
     LetterStatus,
     next_letter_status,
 )
+from resources.control_db.audit_log import add_act
 from resources.control_db.engine import Database
 from resources.control_db.letter_records import batch_letter, move, pages, record_letters
-from resources.control_db.rows import storable_text
 from resources.control_db.tables import (
     dead_letter,
     dead_letter_event,
@@ -143,12 +144,6 @@ class SqlDeadLetters(Database):
         with self._writing() as connection:
             connection.execute(update(dead_letter).where(mine).values(alerted_at=now))
 
-    def change_letter_data(self, dead_letter_id: str, data: str) -> None:
-        """Replace what is to be tried next time; the original stays where ``data_path`` says."""
-        mine = dead_letter.c.dead_letter_id == dead_letter_id
-        with self._writing() as connection:
-            connection.execute(update(dead_letter).where(mine).values(data=storable_text(data)))
-
     def blocked_exceptions(
         self, batch: str, target: str, operation_ids: Sequence[str]
     ) -> list[OperationException]:
@@ -177,8 +172,9 @@ class SqlDeadLetters(Database):
         actor: str | None = None,
         message: str | None = None,
         batch_id: str | None = None,
+        act: AuditEntry | None = None,
     ) -> int:
-        """Make one move of several dead letters in one transaction, all or none; return how many."""
+        """Make one move of several dead letters, with the act behind it, in one transaction; return how many."""
         with self._writing() as connection:
             for page in pages(list(dict.fromkeys(dead_letter_ids))):
                 rows = select(dead_letter.c.dead_letter_id, dead_letter.c.status).where(
@@ -194,6 +190,8 @@ class SqlDeadLetters(Database):
                 mine = dead_letter.c.dead_letter_id.in_(page)
                 happened = {"actor": actor, "message": message, "batch_id": batch_id}
                 move(connection, mine, event, now, **happened)
+            if act is not None:
+                add_act(connection, act)
         return len(set(dead_letter_ids))
 
 

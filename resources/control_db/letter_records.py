@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, Connection, and_, func, literal, or_, select, update
 
 from penstock.ports.attempts import PublishAttempt
-from penstock.ports.control import OperationException
+from penstock.ports.audit_log import AuditEntry
+from penstock.ports.control import BatchRecord, OperationException
 from penstock.ports.dead_letters import DeadLetter
 from penstock.publish.dead_letters import LETTER_MOVES, LetterEvent, LetterStatus, fingerprint
 from penstock.publish.state import PublishState
@@ -87,6 +88,47 @@ def record_batch_letter(
     )
     record_letters(connection, [letter], attempt.failed_at)
     reopen_corrected(connection, state, attempt.failed_at)
+
+
+def carry_letters(connection: Connection, record: BatchRecord) -> None:
+    """Have the dead letters of a correction on their way again, in the transaction that admits it.
+
+    Of one that was mended, what is tried from now on is what was written; the original stays where ``data_path`` says.
+    """
+    corrects, table = record.manifest.corrects, dead_letter.c
+    assert corrects is not None
+    event = LetterEvent.REQUEUED if corrects.mended is None else LetterEvent.FIXED
+    for page in pages(corrects.dead_letter_ids):
+        mine = and_(
+            table.dead_letter_id.in_(page),
+            table.source_id == record.manifest.source_id,
+            table.target_id == corrects.target_id,
+            table.status == str(LetterStatus.OPEN),
+        )
+        if corrects.mended is not None:
+            values = {"data": storable_text(corrects.mended)}
+            connection.execute(update(dead_letter).where(mine).values(**values))
+        said = {"actor": corrects.requested_by, "message": corrects.reason or None}
+        batch = record.manifest.batch_id
+        move(connection, mine, event, record.admitted_at, batch_id=batch, **said)
+
+
+def requeue_letters_of(
+    connection: Connection, state: PublishState, act: AuditEntry | None, now: datetime
+) -> None:
+    """Have dead letters on their way again in the transaction that puts a batch back in the queue.
+
+    They are the batch's own and, of a correction, those that it carried when it failed.
+    """
+    table = dead_letter.c
+    own = and_(table.batch_id == state.batch_id, table.operation_id.is_(None))
+    mine = and_(
+        or_(own, table.correction_batch_id == state.batch_id),
+        table.target_id == state.target_id,
+        table.status == str(LetterStatus.OPEN),
+    )
+    said = {"actor": act.actor, "message": act.reason} if act else {}
+    move(connection, mine, LetterEvent.REQUEUED, now, batch_id=state.batch_id, **said)
 
 
 def reopen_corrected(connection: Connection, state: PublishState, now: datetime) -> None:

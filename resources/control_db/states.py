@@ -55,6 +55,7 @@ from resources.control_db.leases import (
 )
 from resources.control_db.letter_records import (
     record_batch_letter,
+    requeue_letters_of,
     resolve_corrected,
     supersede_others,
 )
@@ -133,11 +134,12 @@ class SqlStates(Database):
         intent: Intent,
         act: AuditEntry | None = None,
     ) -> PublishState:
-        """Put a batch back in the queue on an operator's word (COMPLETE or FAILED to PENDING)."""
+        """Put a batch, and its dead letter, back in the queue on an operator's word (COMPLETE or FAILED to PENDING)."""
         with self._writing() as connection:
             before = read_state(connection, batch, target, lock=True)
             after = requeued(before, now=now, intent=intent)
             write_state(connection, before, after)
+            requeue_letters_of(connection, after, act, now)
             if act is not None:
                 add_act(connection, act)
         return after

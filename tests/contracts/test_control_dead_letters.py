@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import IntegrityError
 
+from penstock.batch.manifest import Correction
 from penstock.errors import IllegalMove, NotFound
 from penstock.identity.ids import BatchId, SourceId, TargetId
-from penstock.ports.control import OperationException
+from penstock.ports.audit_log import AuditEntry
+from penstock.ports.control import BatchRecord, OperationException
 from penstock.ports.dead_letters import DeadLetter, LetterFilter
 from penstock.publish.dead_letters import LetterEvent, LetterStatus
 from penstock.publish.state import Intent
@@ -25,8 +29,10 @@ from tests.contracts.control_values import (
     finish,
     head_after,
     must_claim,
+    pending,
     start,
 )
+from tests.contracts.control_values import record as batch_record
 
 
 def record(store: SqlControlStore, subject: str, minute: float = 0, **fields: Any) -> DeadLetter:
@@ -253,16 +259,99 @@ class TestMoves:
         other = control_store.get_dead_letter(elsewhere.dead_letter_id)
         assert other.status is LetterStatus.OPEN
 
-    def test_data_is_replaced(self, control_store: SqlControlStore) -> None:
-        """What is tried next is what a person wrote; the plan keeps the original."""
-        publish_with(control_store, [exception(1)], data={f"{1:032x}": "{}"})
-        (letter,) = control_store.list_dead_letters()
-        control_store.change_letter_data(letter.dead_letter_id, '{"n":2}')
-        changed = control_store.get_dead_letter(letter.dead_letter_id)
-        assert (changed.data, changed.data_path) == ('{"n":2}', letter.data_path)
+    def test_an_act_is_recorded_with_its_move(self, control_store: SqlControlStore) -> None:
+        """Both or neither: what is refused leaves no act, and an act that nobody signed moves nothing."""
+        letter = record(control_store, "s")
+        ids, act = [letter.dead_letter_id], AuditEntry(at=NOW, actor="ada", act="x.y", subject="s")
+        control_store.move_letters(ids, LetterEvent.DISCARDED, now=at(1), act=act)
+        with pytest.raises(IllegalMove):
+            control_store.move_letters(ids, LetterEvent.DISCARDED, now=at(1), act=act)
+        other = record(control_store, "t").dead_letter_id
+        unsigned: Any = replace(act, actor=None)
+        with pytest.raises(IntegrityError):
+            control_store.move_letters([other], LetterEvent.DISCARDED, now=at(1), act=unsigned)
+        assert control_store.list_acts() == [act]
+        assert control_store.get_dead_letter(other).status is LetterStatus.OPEN
+
+    def test_a_batch_s_letter_goes_with_its_batch(self, control_store: SqlControlStore) -> None:
+        """Whichever way the batch comes back into the queue, its letter is on its way; that of another is not."""
+        batch = admit(control_store, "a", 1)
+        control_store.cancel(batch, REGISTRY, now=NOW, message="not now")
+        record(control_store, batch, code="cancelled", batch_id=batch, target_id="registry")
+        record(control_store, "other", batch_id="a@other", target_id="registry")
+        act = AuditEntry(at=at(2), actor="ada", act="batch.requeue", subject=batch, reason="now")
+        control_store.requeue(batch, REGISTRY, now=at(2), intent=Intent.PUBLISH, act=act)
+        found = {x.subject: x for x in control_store.list_dead_letters()}
+        assert {name: str(x.status) for name, x in found.items()} == {
+            batch: "requeued",
+            "other": "open",
+        }
+        happened = control_store.letter_history(found[batch].dead_letter_id)[-1]
+        assert (happened.actor, happened.message) == ("ada", "now")
+
+
+def correction(store: SqlControlStore, minute: float, **fields: Any) -> BatchRecord:
+    """A correction that ada asked for, as admitted."""
+    corrects = Correction(
+        kind="fix", batch_id="a@1", target_id=REGISTRY, requested_by="ada", reason="why", **fields
+    )
+    of = batch_record("a", minute, "delta")
+    return replace(of, manifest=of.manifest.model_copy(update={"corrects": corrects}))
 
 
 class TestCorrections:
+    def test_admitting_one_sends_its_letters_on_their_way(
+        self, control_store: SqlControlStore
+    ) -> None:
+        """With the act of who asked, in one transaction, once; what is closed, or of another lane, stays as it is."""
+        publish_with(control_store, [exception(1), exception(2)], mode="delta")
+        publish_with(control_store, [exception(3)], source="b", mode="delta")
+        letters = {x.key: x.dead_letter_id for x in control_store.list_dead_letters()}
+        control_store.move_letters([letters["db/t2"]], LetterEvent.DISCARDED, now=at(1))
+        of = correction(control_store, 2, dead_letter_ids=tuple(letters.values()))
+        assert control_store.admit(of, [pending(of)])
+        assert not control_store.admit(of, [pending(of)])
+        assert statuses(control_store) == {
+            "db/t1": "requeued",
+            "db/t2": "discarded",
+            "db/t3": "open",
+        }
+        moved = control_store.get_dead_letter(letters["db/t1"])
+        assert moved.correction_batch_id == of.manifest.batch_id
+        happened = control_store.letter_history(moved.dead_letter_id)[-1]
+        assert (happened.event, happened.actor, happened.message) == ("requeued", "ada", "why")
+        (act,) = control_store.list_acts()
+        assert (act.act, act.subject, act.at) == ("dead_letter.requeue", "3 dead letters", NOW)
+        assert act.details["correction"] == of.manifest.batch_id
+        assert act.details["dead_letter_ids"] == list(letters.values())
+
+    def test_what_was_mended_is_tried_from_then_on(self, control_store: SqlControlStore) -> None:
+        """What is tried next is what a person wrote; the plan keeps the original."""
+        publish_with(control_store, [exception(1)], data={f"{1:032x}": "{}"}, mode="delta")
+        (letter,) = control_store.list_dead_letters()
+        of = correction(
+            control_store, 2, dead_letter_ids=(letter.dead_letter_id,), mended='{"n":2}'
+        )
+        control_store.admit(of, [pending(of)])
+        changed = control_store.get_dead_letter(letter.dead_letter_id)
+        assert (changed.data, changed.data_path) == ('{"n":2}', letter.data_path)
+        assert events(control_store, letter) == ["recorded", "fixed"]
+        (act,) = control_store.list_acts(subject=letter.dead_letter_id)
+        assert act.act == "dead_letter.fix"
+
+    def test_one_that_failed_and_is_tried_again_takes_its_letters_along(
+        self,
+        control_store: SqlControlStore,
+        corrected: tuple[BatchId, BatchId, DeadLetter],
+    ) -> None:
+        """Cancelled it opens them, requeued it carries them, and published it resolves them."""
+        _, batch, letter = corrected
+        control_store.cancel(batch, REGISTRY, now=at(3), message="not now")
+        control_store.requeue(batch, REGISTRY, now=at(3), intent=Intent.PUBLISH)
+        assert control_store.get_dead_letter(letter.dead_letter_id).status is LetterStatus.REQUEUED
+        finish(control_store, must_claim(control_store, now=at(3)), now=at(3))
+        assert control_store.get_dead_letter(letter.dead_letter_id).status is LetterStatus.RESOLVED
+
     @pytest.fixture
     def corrected(self, control_store: SqlControlStore) -> tuple[BatchId, BatchId, DeadLetter]:
         """A batch with a failed and a blocked operation, the correction of it, and the letter that is in that."""
