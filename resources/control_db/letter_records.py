@@ -15,6 +15,7 @@ from penstock.ports.audit_log import AuditEntry
 from penstock.ports.control import BatchRecord, OperationException
 from penstock.ports.dead_letters import DeadLetter
 from penstock.publish.dead_letters import LETTER_MOVES, LetterEvent, LetterStatus, fingerprint
+from penstock.publish.queue import SUPERSEDED
 from penstock.publish.state import PublishState
 from resources.control_db.engine import insert_new
 from resources.control_db.rows import storable_json, storable_text
@@ -138,6 +139,14 @@ def reopen_corrected(connection: Connection, state: PublishState, now: datetime)
         dead_letter.c.status == str(LetterStatus.REQUEUED),
     )
     move(connection, mine, LetterEvent.FAILED_AGAIN, now, batch_id=state.batch_id)
+
+
+def reopen_overtaken(connection: Connection, overtaken: ColumnElement[bool], now: datetime) -> None:
+    """Open again what was requeued in corrections of which a newer batch gets ahead, before those fail."""
+    table = dead_letter.c
+    batches = select(publish_state.c.batch_id).where(overtaken)
+    mine = and_(table.correction_batch_id.in_(batches), table.status == str(LetterStatus.REQUEUED))
+    move(connection, mine, LetterEvent.FAILED_AGAIN, now, code=SUPERSEDED)
 
 
 def record_operation_letters(

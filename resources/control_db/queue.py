@@ -52,7 +52,7 @@ from resources.control_db.engine import Database
 from resources.control_db.lane_heads import LaneHead, LaneId, is_open, lane_heads, source_specs
 from resources.control_db.lanes import read_lanes, read_leases
 from resources.control_db.leases import end_start, hold, lane_is, read_state, write_state
-from resources.control_db.letter_records import reopen_corrected
+from resources.control_db.letter_records import reopen_corrected, reopen_overtaken
 from resources.control_db.tables import (
     IN_QUEUE,
     lane,
@@ -295,4 +295,5 @@ def _fail_superseded(connection: Connection, head: LaneHead, now: datetime) -> N
         table.intent == Intent.PUBLISH.value,
         text(IN_QUEUE),
     )
+    reopen_overtaken(connection, older, now)
     connection.execute(update(publish_state).where(older).values(**values))

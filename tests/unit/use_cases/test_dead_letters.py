@@ -9,9 +9,18 @@ import pytest
 
 from penstock.batch.manifest import Mode
 from penstock.batch.rows import Entity
-from penstock.errors import BadPatch, IllegalMove, NotFound, NothingToDo, TooMany, Unsigned
+from penstock.errors import (
+    BadPatch,
+    ChangedMeanwhile,
+    IllegalMove,
+    NotFound,
+    NothingToDo,
+    TooMany,
+    Unsigned,
+)
 from penstock.ports.dead_letters import DeadLetter, LetterFilter
 from penstock.publish.dead_letters import LetterEvent, LetterStatus
+from penstock.publish.queue import SUPERSEDED
 from penstock.publish.state import PublishState, PublishStatus
 from penstock.use_cases.acts import By
 from penstock.use_cases.dead_letters import (
@@ -22,6 +31,9 @@ from penstock.use_cases.dead_letters import (
     list_letters,
     requeue_letters,
 )
+from penstock.use_cases.discover_batches import discover_batches
+from penstock.use_cases.operate import cancel
+from penstock.use_cases.publish import publish_next
 from tests.fixtures.memory import TARGET, Bench, knows, person
 
 ADA = By(actor="ada", reason="mended at the source")
@@ -181,6 +193,99 @@ def test_a_discarded_letter_stays_discarded(bench: Bench) -> None:
     assert bench.control.list_acts() == before
 
 
+def test_each_act_leaves_one_entry(bench: Bench) -> None:
+    """Who, what, to which letters and why; a single one by its id, several by their number."""
+    poisoned(bench, "crm/t/a", "crm/t/b", "crm/c")
+    letters = {x.key: x.dead_letter_id for x in list_letters(bench.platform)}
+    discard_letters(bench.platform, [letters["crm/c"]] * 2, by=ADA)
+    bench.target.poison.clear()
+    fix_letter(bench.platform, letters["crm/t/a"], '[{"op":"add","path":"/x","value":1}]', by=ADA)
+    requeue_letters(bench.platform, by=ADA, dead_letter_ids=[letters["crm/t/b"]])
+    acts = {act.act: act for act in bench.control.list_acts()}
+    assert {name: act.subject for name, act in acts.items()} == {
+        "dead_letter.discard": letters["crm/c"],
+        "dead_letter.fix": letters["crm/t/a"],
+        "dead_letter.requeue": letters["crm/t/b"],
+    }
+    assert {act.reason for act in acts.values()} == {"mended at the source"}
+    with pytest.raises(NothingToDo, match="name the dead letters"):
+        discard_letters(bench.platform, [], by=ADA)
+    assert len(bench.control.list_acts()) == 3
+
+
+@pytest.mark.parametrize("mend", [False, True])
+def test_what_landed_counts_though_its_worker_died(
+    bench: Bench, monkeypatch: Any, mend: bool
+) -> None:
+    """The next look admits it with the act and the letter; meanwhile nobody else can ask for the same."""
+    poisoned(bench, "crm/t/a")
+    bench.target.poison.clear()
+    name = only_letter(bench).dead_letter_id
+
+    def ask() -> None:
+        if mend:
+            fix_letter(bench.platform, name, '[{"op":"replace","path":"/v","value":7}]', by=ADA)
+        else:
+            requeue_letters(bench.platform, by=ADA, dead_letter_ids=[name])
+
+    with monkeypatch.context() as dying:
+        dying.setattr(bench.control, "admit", _dies)
+        with pytest.raises(KeyboardInterrupt):
+            ask()
+    assert only_letter(bench).dead_letter_id == name
+    with pytest.raises(ChangedMeanwhile, match="on its way again already: ada asked for it"):
+        ask()
+    assert len(discover_batches(bench.platform, "").admitted) == 1
+    letter = only_letter(bench, LetterStatus.REQUEUED)
+    assert letter.data == ('{"v":7}' if mend else '{"v":1}')
+    with pytest.raises(IllegalMove):
+        ask()
+    bench.publish()
+    assert bench.target.entities["person", "crm/t/a"] == letter.data
+    assert only_letter(bench, None).status is LetterStatus.RESOLVED
+    assert [act.actor for act in bench.control.list_acts()] == ["ada"]
+
+
+def _dies(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_mended_letter_whose_correction_was_cancelled_keeps_what_was_written(
+    bench: Bench,
+) -> None:
+    """It is open again with the mended data, which are what is tried next."""
+    poisoned(bench, "crm/t/a")
+    bench.target.poison.clear()
+    name = only_letter(bench).dead_letter_id
+    patch = '[{"op":"replace","path":"/v","value":7}]'
+    (correction,) = fix_letter(bench.platform, name, patch, by=ADA).corrections
+    cancel(bench.platform, correction.batch_id, TARGET, by=ADA)
+    assert inspect_letter(bench.platform, name).attributes == {"v": 7}
+    requeue_letters(bench.platform, by=ADA, dead_letter_ids=[name])
+    bench.publish()
+    assert bench.target.entities["person", "crm/t/a"] == '{"v":7}'
+
+
+def test_a_correction_that_a_newer_batch_overtook_opens_its_letters_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Landed, but not admitted before a newer batch was published, it fails, and no letter waits for it for ever."""
+    poisoned(bench, "crm/t/a")
+    name = only_letter(bench).dead_letter_id
+    with monkeypatch.context() as dying:
+        dying.setattr(bench.control, "admit", _dies)
+        with pytest.raises(KeyboardInterrupt):
+            requeue_letters(bench.platform, by=ADA, dead_letter_ids=[name])
+    bench.land([person("crm/new", v=1)], mode=Mode.DELTA)
+    assert bench.publish().state.status is PublishStatus.COMPLETE
+    discover_batches(bench.platform, "")
+    assert publish_next(bench.platform, "worker") is None
+    letter = only_letter(bench)
+    assert (letter.dead_letter_id, letter.status) == (name, LetterStatus.OPEN)
+    last = bench.control.letter_history(name)[-1]
+    assert (last.event, last.code) == (LetterEvent.FAILED_AGAIN, SUPERSEDED)
+
+
 @pytest.mark.parametrize(
     ("patch", "said"),
     [
@@ -250,8 +355,25 @@ def test_a_batch_that_failed_is_requeued_whole(bench: Bench) -> None:
     manifest_of[TARGET] = bench.target  # type: ignore[index]
     done = requeue_letters(bench.platform, by=ADA, dead_letter_ids=[letter.dead_letter_id])
     assert len(done.batches) == 1
+    assert only_letter(bench, None).status is LetterStatus.REQUEUED
+    (act,) = bench.control.list_acts()
+    assert (act.act, act.details["dead_letter_id"]) == ("batch.requeue", letter.dead_letter_id)
+    with pytest.raises(IllegalMove):
+        requeue_letters(bench.platform, by=ADA, dead_letter_ids=[letter.dead_letter_id])
     assert bench.publish().state.status is PublishStatus.COMPLETE
     assert only_letter(bench, None).status is LetterStatus.RESOLVED
+
+
+def test_what_was_never_a_batch_is_looked_at_again(bench: Bench) -> None:
+    """There is nothing to put in a queue: the letter is requeued, and who asked is kept."""
+    now = bench.clock.now()
+    bad = {"where": "batches/crm/x", "source_id": "crm", "code": "bad_manifest", "message": "no"}
+    name = bench.control.record_dead_letter(subject="crm@x", now=now, **bad).dead_letter_id
+    done = requeue_letters(bench.platform, by=ADA, dead_letter_ids=[name])
+    assert (done.letters, done.batches) == (1, ())
+    assert only_letter(bench, None).status is LetterStatus.REQUEUED
+    (act,) = bench.control.list_acts()
+    assert (act.act, act.subject, act.source_id) == ("dead_letter.requeue", name, "crm")
 
 
 def test_what_is_not_there_is_an_error(bench: Bench) -> None:
