@@ -5,7 +5,8 @@ without the neighbour, in the same run, on the same worker threads. Every neighb
 as the measurement lasts:
 
 - *flood*: one source has hundreds of batches in the queue, all older than those of the calm;
-- *poison*: another tenant's batches hold entities that the target refuses, so that every chunk is bisected;
+- *busy*: another tenant's batches are large, and all is well with them: what sharing two cores costs by itself;
+- *poison*: the same batches hold entities that the target refuses, so that every chunk is bisected;
 - *outage*: ten sources go to a target that takes two seconds to say that it is away.
 """
 
@@ -51,6 +52,7 @@ CALM, CALM_ROWS = 4, 50
 FLOOD_BATCHES, FLOOD_ROWS = 400, 200
 POISON_BATCHES, POISON_ROWS, POISON_EVERY = 200, 2_000, 500
 AWAY_SOURCES, AWAY_S = 10, 2.0
+_BATCHES = {"flood": FLOOD_BATCHES, "busy": POISON_BATCHES, "poison": POISON_BATCHES, "outage": 1}
 AWAY, PICKY = target_id("away"), target_id("picky")
 _PATIENCE_S = 60.0
 
@@ -118,7 +120,7 @@ def run(*, quick: bool = False) -> list[Result]:
         result("alone: median latency", median(alone.seconds), "s"),
         result("alone: p95 latency", alone.p95, "s"),
     ]
-    for neighbour in ("flood", "poison", "outage"):
+    for neighbour in ("flood", "busy", "poison", "outage"):
         found = _measured(count, neighbour)
         middle = median(found.seconds) / median(alone.seconds)
         results += [
@@ -216,10 +218,9 @@ def _source(
 def _neighbours(neighbour: str | None) -> list[SourceDefinition]:
     if neighbour == "flood":
         return [_source("flood", FLOOD_ROWS, ("registry",))]
-    if neighbour == "poison":
-        return [
-            _source("poisoned", POISON_ROWS, (PICKY,), tenant="other", poison_every=POISON_EVERY)
-        ]
+    if neighbour in {"busy", "poison"}:
+        every = POISON_EVERY if neighbour == "poison" else 0
+        return [_source(neighbour, POISON_ROWS, (PICKY,), tenant="other", poison_every=every)]
     if neighbour == "outage":
         return [_source(f"away_{n}", CALM_ROWS, (AWAY,)) for n in range(AWAY_SOURCES)]
     return []
@@ -227,7 +228,7 @@ def _neighbours(neighbour: str | None) -> list[SourceDefinition]:
 
 def _land_noise(platform: Platform, neighbour: str | None, noisy: list[SourceDefinition]) -> None:
     """Land the neighbour's batches before the measurement begins, an hour ago and so ahead of the calm ones."""
-    each = {"flood": FLOOD_BATCHES, "poison": POISON_BATCHES, "outage": 1}.get(neighbour or "", 0)
+    each = _BATCHES.get(neighbour or "", 0)
     begin = platform.clock.now() - timedelta(hours=1)
     for definition in noisy:
         for n in range(each):
