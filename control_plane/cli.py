@@ -24,6 +24,7 @@ from control_plane.commands import (
     holds,
     operate,
     plan,
+    registry,
     retention,
     rollback,
 )
@@ -52,6 +53,7 @@ app.add_typer(schema_app, name="schema")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(drift.app, name="drift")
 app.add_typer(holds.app, name="holds")
+app.add_typer(registry.app, name="registry")
 app.command()(holds.approve)
 app.command()(holds.reject)
 app.command()(operate.prioritise)
