@@ -1,8 +1,9 @@
 """The registry's store: an append-only log, and what is now, kept by it in the same transaction.
 
 Every adapter keeps these promises: an append is all or nothing; it succeeds only if each stream is as the caller
-expects; an ``operation_id`` that is in the log changes nothing and says so; readers of the log see events in the order
-of their transactions' commits and never skip one, whatever commits late; what is now is never behind the log.
+expects and every requirement holds; an ``operation_id`` that is in the log changes nothing and says so; readers of
+the log see events in the order of their transactions' commits and never skip one, whatever commits late; what is now
+is never behind the log. The tenant is part of every key: source ``api`` is in each of them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Protocol
 
 from penstock.identity.ids import SourceId, TenantId
@@ -34,6 +36,7 @@ class Held:
     review: str | None = None
     """None, ``proposed``, ``attested`` or ``rejected``."""
     reviewed_by: str | None = None
+    """Who brought about ``review``: the actor of the last event that changed it to what it is."""
     reviewed_at: datetime | None = None
     schema_version: int | None = None
     updated_at: datetime
@@ -50,6 +53,84 @@ class Append:
     status: str = "active"
     """Of the row after the event."""
     review: str | None = None
+    """Of the row after the event. Where it differs from before, ``reviewed_by`` is the event's actor and
+    ``reviewed_at`` the moment of the append; where it does not, both stay; with None, both are None."""
+    references: tuple[StreamId, ...] = ()
+    """The entities that the state names (``x-references``): kept as the stream's references in place of those before,
+    and dropped with the stream. Published rows keep theirs in the same table."""
+
+
+class End(StrEnum):
+    """An end of a relationship."""
+
+    FROM = "from"
+    TO = "to"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Present:
+    """One of several streams holds something, and nobody takes it away before the append has committed."""
+
+    any_of: tuple[StreamId, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unchanged:
+    """A stream is at a version, :data:`ABSENT` for one that holds nothing, until the append has committed."""
+
+    stream: StreamId
+    version_tag: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unreferenced:
+    """Nothing refers to an entity: :meth:`RegistryStore.referrers` is empty, and stays so.
+
+    Whoever refers to an entity requires it :class:`Present`, so that the two wait for each other at its row.
+    """
+
+    stream: StreamId
+    ignoring: frozenset[tuple[str, End]] = frozenset()
+    """Relationship types whose relationships, by that end, do not count."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sole:
+    """No relationship of a type has this end in this source, but for the one that is allowed.
+
+    Two appends with the same type, source, end and key wait for each other (by an advisory lock, in sorted order, on
+    PostgreSQL), so that neither passes unseen by the other.
+    """
+
+    tenant_id: TenantId
+    source_id: SourceId
+    type_name: str
+    end: End
+    key: str
+    allowed: StreamId | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unused:
+    """There is no entity (or relationship) of a type in any source of a tenant.
+
+    Whoever writes one under a schema requires the schema :class:`Unchanged`, so that the two wait for each other.
+    """
+
+    tenant_id: TenantId
+    kind: StreamKind
+    type_name: str
+
+
+Requirement = Present | Unchanged | Unreferenced | Sole | Unused
+"""What has to hold once an append's events are applied, checked in its own transaction. Locks of rows first."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unmet:
+    """A requirement does not hold; nothing was appended."""
+
+    requirement: Requirement
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,8 +187,20 @@ class Page:
 class RegistryStore(Protocol):
     """Log and current rows, for one tenant at a time: no call returns anything of another's."""
 
-    def append(self, appends: Sequence[Append], *, now: datetime) -> Appended | VersionConflict:
-        """Append events of one command, in one transaction."""
+    def append(
+        self, appends: Sequence[Append], *, requires: Sequence[Requirement] = (), now: datetime
+    ) -> Appended | VersionConflict | Unmet:
+        """Append events of one command, in one transaction; at most one of each stream.
+
+        With some but not all ``operation_id`` in the log already nothing is done either: it is a ``VersionConflict``
+        of the first that is there.
+        """
+        ...
+
+    def operations(
+        self, tenant: TenantId, operation_ids: Sequence[bytes]
+    ) -> list[RecordedEvent | None]:
+        """Return the events that operations of a tenant left, in order."""
         ...
 
     def get(self, stream: StreamId) -> Held | None:
@@ -116,6 +209,26 @@ class RegistryStore(Protocol):
 
     def get_many(self, streams: Sequence[StreamId]) -> list[Held | None]:
         """Return what is there now of each, in order."""
+        ...
+
+    def entities_with_keys(
+        self, tenant: TenantId, sources: Sequence[SourceId], keys: Sequence[str]
+    ) -> list[list[StreamId]]:
+        """Return, for each key, the entities of these sources that have it, of whatever type."""
+        ...
+
+    def referrers(
+        self,
+        stream: StreamId,
+        *,
+        ignoring: frozenset[tuple[str, End]] = frozenset(),
+        limit: int = 100,
+    ) -> list[StreamId]:
+        """Return what refers to an entity: relationships that end or begin there, and streams whose references name it.
+
+        Relationships lie in the entity's source, or in any if that is ``api``: their ends are looked for in their own
+        source and in ``api``. An entity's reference to itself does not count.
+        """
         ...
 
     def search(self, search: Search) -> Page:

@@ -110,6 +110,8 @@ class RecordedEvent:
     """Who; for a published operation, ``batch:<batch id>``."""
     event_version: int
     recorded_at: datetime
+    version: int = 0
+    """Which event of its stream it is, from 1; 0 where it was read with the log and not with its stream."""
     batch_id: str | None = None
     before_digest: bytes | None = None
     after_digest: bytes | None = None
