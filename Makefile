@@ -50,7 +50,7 @@ demo: setup  ## Publish real sources twice with a change in between, and end.
 up: setup  ## Run the whole stack until Ctrl-C.
 	@exec $(PENSTOCK) up $(ARGS)
 
-test: setup  ## Run every test.
+test: setup .tools/.browser  ## Run every test.
 	@env -u DAGSTER_HOME $(RUN) pytest -n 2 $(ARGS)
 
 crash: setup  ## Kill workers at named points and at random, some 2,000 times: make crash ARGS=--quick
@@ -94,6 +94,20 @@ clean:  ## Remove what setup and the checks made; data in .penstock stays.
 	@echo "setup: installing the locked environment into .venv"
 	$(UV) sync --frozen --python "$$(cat .tools/.python)"
 	printf '%s' '$(CURDIR)' > .venv/.synced
+
+# The pages are tested in a real browser, which pip cannot bring.
+.tools/.browser: .tools/.uv-$(UV_VERSION)
+	@if ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null; then
+		if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+			echo "test: the pages are tested in Chromium, which is missing. Install it, then try again:" >&2
+			echo "    sudo apt-get update && sudo apt-get install -y chromium" >&2
+			exit 1
+		fi
+		echo "test: installing chromium"
+		apt-get update -qq
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null
+	fi
+	touch $@
 
 .tools/.uv-$(UV_VERSION):
 	@fits='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))'
