@@ -196,13 +196,13 @@ def plan_show(
     batch: Batch, target: Target = None, limit: Limit = 20, as_json: AsJson = False
 ) -> None:
     """Show a batch's stored plan: its guards, its operations counted, and the first of them."""
-    from control_plane import answers, tables
+    from control_plane import answers, plan_tables
     from penstock.use_cases.queries import batch_id_of, plan_overview
 
     found = plan_overview(
         showing.platform(), batch_id_of(batch), target=showing.target(target), operations=limit
     )
-    showing.show(answers.plan(found), as_json, lambda: tables.plan(found))
+    showing.show(answers.plan(found), as_json, lambda: plan_tables.plan(found))
 
 
 @plan_app.command("explain")
@@ -213,14 +213,14 @@ def plan_explain(
     as_json: AsJson = False,
 ) -> None:
     """Explain what a plan does to one entity: what changed from what to what, and why it may be deleted or not."""
-    from control_plane import answers, tables
+    from control_plane import answers, plan_tables
     from penstock.use_cases.explain_entity import explain_entity
     from penstock.use_cases.queries import batch_id_of
 
     found = explain_entity(
         showing.platform(), batch_id_of(batch), entity_key, target=showing.target(target)
     )
-    showing.show(answers.explanations(found), as_json, lambda: tables.explanations(found))
+    showing.show(answers.explanations(found), as_json, lambda: plan_tables.explanations(found))
 
 
 @app.command("publish-state")

@@ -65,10 +65,10 @@ def compare(
 
 
 def _planned(found: PlanOverview) -> Iterator[RenderableType]:
-    from control_plane import tables
+    from control_plane import plan_tables
     from control_plane.tables import cell, table
 
-    yield from tables.plan(found)
+    yield from plan_tables.plan(found)
     if found.document.holds:
         made = table("would be held", "guard", "type", "action", "held", "sample", numbers=["held"])
         for hold in found.document.holds:

@@ -7,7 +7,17 @@ every byte. Nothing in a plan tells when or by whom it was made: the same inputs
 
 from __future__ import annotations
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from typing import Any
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from penstock.batch.guard_policy import GuardPolicy
 from penstock.batch.manifest import Mode
@@ -24,6 +34,7 @@ from penstock.identity.ids import (
 from penstock.plan.guards import Hold
 from penstock.plan.guards import Verdict as GuardVerdict
 from penstock.plan.ledger import LedgerRow
+from penstock.plan.merge import MergedRow
 
 PLAN_NAME = "plan.json"
 
@@ -51,7 +62,7 @@ class DerivedFrom(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     purpose: str
-    """``release``: its held operations, once they are approved."""
+    """``release``: its held operations, once they are approved; ``repair``: what drifted since."""
     plan_digest: str
     path: str
     """Object key of its ``plan.json``."""
@@ -79,6 +90,16 @@ class PlanDocument(BaseModel):
     ledger: tuple[LedgerRow, ...]
     """As it will stand if every planned operation takes effect."""
     derived_from: DerivedFrom | None = None
+    merges: tuple[MergedRow, ...] = ()
+    """Of a repair, which is made from what the target holds: what it decides by field, of its first rows."""
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A plan that decides nothing by field has the bytes, and so the digest, that it always had.
+        document: dict[str, Any] = dump(self)
+        if not self.merges:
+            del document["merges"]
+        return document
 
     @property
     def operations(self) -> int:

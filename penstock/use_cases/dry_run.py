@@ -37,7 +37,8 @@ def dry_run(
 ) -> PlanOverview:
     """Plan an admitted batch against what its target is known to hold now, deletes included, and store nothing.
 
-    Where people own fields, the target is read to tell what would be merged. Memory is by the chunk. Raises ``NotFound`` for a batch that was never admitted, and what planning raises.
+    Where people own fields, the target is read to tell what would be merged. Memory is by the chunk. Raises
+    ``NotFound`` for a batch that was never admitted, and what planning raises.
     """
     counts: Counter[tuple[str, ...]] = Counter()
     first: dict[str, list[PlannedOperation]] = {}

@@ -18,7 +18,7 @@ from penstock.identity.canonical import canonical_text
 from penstock.identity.keys import entity_index_keys, relationship_index_keys
 from penstock.plan.document import PLAN_NAME, DerivedFrom, plan_prefix
 from penstock.plan.files import PlanWriter
-from penstock.plan.merge import mend
+from penstock.plan.merge import Merge, MergedRow, mend, merged_row
 from penstock.plan.operations import OPERATION_SCHEMA, Action, Verdict
 from penstock.plan.waves import waves_of
 from penstock.ports.drift import Drift, DriftStatus
@@ -30,6 +30,10 @@ from penstock.use_cases.release import approved_plan
 
 PURPOSE = "repair"
 MOST_AT_ONCE = 100_000
+MOST_LISTED = 1_000
+"""Rows whose decisions by field stand in the plan's document."""
+Planned = tuple[dict[str, Any], MergedRow]
+"""An operation, and what it decides by field."""
 
 
 def plan_repair(
@@ -49,9 +53,10 @@ def plan_repair(
     known = KnownRows.open(platform, state.source_id, state.target_id)
     ownership = ownership_of(platform, state.source_id)
     planned = list(_operations(platform, state, known, ownership, found))
-    operations = [row for _, row in planned]
+    operations = [row for _, (row, _) in planned]
+    decided = [merged for _, (_, merged) in planned if merged.decides]
     by_finding = {each.drift_id: None for each in found} | {
-        drift_id: row["operation_id"].hex() for drift_id, row in planned
+        drift_id: row["operation_id"].hex() for drift_id, (row, _) in planned
     }
     inputs = digest.digest(
         digest.TAG_PLAN,
@@ -76,6 +81,7 @@ def plan_repair(
             "snapshot_digest": known.view.digest,
             "waves": writer.finish(),
             "ledger": (),
+            "merges": tuple(decided[:MOST_LISTED]),
             "derived_from": DerivedFrom(
                 purpose=PURPOSE, plan_digest=base.document.digest, path=base.path
             ),
@@ -91,7 +97,7 @@ def _operations(
     known: KnownRows,
     ownership: Ownership,
     found: Sequence[Drift],
-) -> Iterator[tuple[str, dict[str, Any]]]:
+) -> Iterator[tuple[str, Planned]]:
     """Yield findings that are still there, by id, each with the operation that puts it right."""
     counts = Counter((each.kind, each.type_name) for each in found)
     for kind_text, type_name in sorted(counts):
@@ -144,21 +150,22 @@ def _operation(
     theirs: Mapping[str, Any],
     ours: Mapping[str, Any] | None,
     ownership: Ownership,
-) -> dict[str, Any] | None:
+) -> Planned | None:
     if ours is None:
         return None
     if theirs["digest"] == ours["digest"] and theirs["attributes"] in {None, ours["attributes"]}:
         return None
     text, after, changed = ours["attributes"], ours["digest"], None
-    missing = theirs["digest"] is None
+    missing, merge = theirs["digest"] is None, Merge(attributes={})
     if not missing:
-        merge = mend(text, theirs["attributes"], ownership.get(theirs["type_name"], {}))
-        if merge is None:
+        mended = mend(text, theirs["attributes"], ownership.get(theirs["type_name"], {}))
+        if mended is None:
             return None
+        merge = mended
         text = canonical_text(merge.attributes).decode()
         after, changed = content_digest(kind, theirs, text), list(merge.restored) or None
     names = (theirs["type_name"], theirs["key"], theirs["to_key"] or "")
-    return {
+    operation = {
         "operation_id": digest.digest(
             digest.TAG_OPERATION,
             f"{PURPOSE}|{state.target_id}|{state.batch_id}|{kind}".encode(),
@@ -185,3 +192,4 @@ def _operation(
         "guard": None,
         "blocked_by": None,
     }
+    return operation, merged_row({**operation, "kind": str(kind)}, merge)

@@ -20,6 +20,7 @@ from penstock.ports.target import TargetDown, Unavailable
 from penstock.publish.state import PublishStatus
 from penstock.use_cases.acts import By
 from penstock.use_cases.drift_audit import audit_all, audit_lane, drift_coverage, repair_lane
+from penstock.use_cases.queries import plan_overview
 from resources.targets.sql_table import open_sql_table
 from tests.fixtures.clock import FixedClock
 from tests.fixtures.memory import SOURCE, Bench, open_bench, person
@@ -145,7 +146,10 @@ def test_what_people_own_stays_and_what_the_source_owns_does_not(
         "notes": "kept",
     }
     repair_lane(bench.platform, SOURCE, target, by=ADA)
-    assert bench.publish().state.exceptions == 0
+    state = bench.publish().state
+    assert state.exceptions == 0
+    (decided,) = plan_overview(bench.platform, state.batch_id).document.merges
+    assert (decided.key, decided.kept, decided.restored) == ("crm/b", ("notes",), ("v",))
     assert held(bench, "crm/b") == '{"notes":"vip","v":1}'
     bench.land([person("crm/a", v=2, notes=""), person("crm/b", v=2, notes="from the source")])
     assert bench.publish().state.exceptions == 0
