@@ -161,6 +161,7 @@ class DeadLetters(Protocol):
     ) -> int:
         """Make one move of several dead letters in one transaction, all or none; return how many.
 
-        ``act`` is recorded in the same transaction. Raises ``NotFound``, or ``IllegalMove`` if one of them is no longer where the move begins.
+        ``act`` is recorded in the same transaction. Raises ``NotFound``, or ``IllegalMove`` if one of them is no longer
+        where the move begins.
         """
         ...
