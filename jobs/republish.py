@@ -5,7 +5,6 @@ from pydantic import Field
 
 from jobs.publish import log_report
 from penstock.identity import ids
-from penstock.publish.state import SETTLED
 from resources.dagster_resources import PlatformResource
 
 
@@ -24,18 +23,14 @@ def publish_again(
     context: dg.OpExecutionContext, config: RepublishConfig, platform: PlatformResource
 ) -> None:
     """Publish one batch again."""
-    from penstock.use_cases import operate
     from penstock.use_cases.acts import By
     from penstock.use_cases.publish_batch import publish_batch
 
-    opened, by = platform.open(), By(actor=config.actor, reason=config.reason)
-    batch = ids.batch_id(*ids.split_batch_id(config.batch_id))
-    for state in opened.control.list_states(batch=batch, statuses=sorted(SETTLED)):
-        operate.republish(opened, batch, state.target_id, by=by)
     reports = publish_batch(
-        opened,
-        batch,
+        platform.open(),
+        ids.batch_id(*ids.split_batch_id(config.batch_id)),
         context.run_id,
+        by=By(actor=config.actor, reason=config.reason),
         run_id=context.run_id,
         on_report=lambda report: log_report(context, report),
     )

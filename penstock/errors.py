@@ -15,6 +15,7 @@
     ├── IllegalMove              a publish state cannot move there
     ├── TargetUnreachable        a target cannot be asked what it holds
     ├── LaneBusy                 a lane has a batch in hand, and what is asked has to wait for it
+    ├── LanePaused               somebody has paused the source or the target of what is asked for
     ├── NothingToDo              what is asked for would change nothing
     ├── ChangedMeanwhile         what an act is about is not as its actor saw it
     ├── Unsigned                 an act by no one, or without the reason that it needs
@@ -114,6 +115,12 @@ class LaneBusy(PenstockError):
     """A lane has a batch in hand, and what is asked for has to wait until that has ended."""
 
     code = "lane_busy"
+
+
+class LanePaused(PenstockError):
+    """A source or a target is paused, and what is asked for has to wait until somebody resumes it."""
+
+    code = "lane_paused"
 
 
 class NothingToDo(PenstockError):

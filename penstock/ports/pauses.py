@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from penstock.identity.ids import SourceId, TargetId
 from penstock.ports.audit_log import AuditEntry
 
 
@@ -26,6 +27,10 @@ class Pause:
     paused_at: datetime
     paused_by: str
     reason: str
+
+    def holds(self, source: SourceId, target: TargetId) -> bool:
+        """Whether it keeps batches of a source from a target."""
+        return self.scope_id == (source if self.scope is PauseScope.SOURCE else target)
 
 
 class Pauses(Protocol):

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from penstock.errors import NotFound, PenstockError
+from penstock.errors import LanePaused, NotFound, PenstockError
 from penstock.identity import ids
 from penstock.identity.ids import BatchId, TargetId
-from penstock.publish.state import WAITING, PublishState, PublishStatus
+from penstock.publish.state import IN_HAND, SETTLED, WAITING, PublishState
+from penstock.use_cases.acts import By
 from penstock.use_cases.discover_batches import discover_batches
+from penstock.use_cases.operate import republish
 from penstock.use_cases.platform import Platform, Progress
-from penstock.use_cases.publish import publish_next, republish
+from penstock.use_cases.publish import publish_next
 from penstock.use_cases.publish_reports import recorded_report
 from penstock.use_cases.reports import PublishReport
 
-SETTLED = frozenset({PublishStatus.COMPLETE, PublishStatus.FAILED})
 _POLL_S = 0.5
 
 
@@ -23,6 +24,7 @@ def publish_batch(
     batch: BatchId,
     worker_id: str,
     *,
+    by: By,
     run_id: str | None = None,
     wait_s: float = 600.0,
     on_report: Callable[[PublishReport], None] | None = None,
@@ -30,13 +32,18 @@ def publish_batch(
 ) -> list[PublishReport]:
     """Publish a batch to all its targets now, again if it has been before; returns a report for each target.
 
-    Older batches that wait in the same lane go first, and are reported to ``on_report``. Raises ``NotFound`` for one
-    that never landed, ``PenstockError`` if the lane stays busy elsewhere for ``wait_s`` seconds.
+    To publish it again is an act, which the audit log has ``by`` whom. Older batches that wait in the same lane go
+    first, and are reported to ``on_report``. Raises ``NotFound`` for one that never landed, ``LanePaused`` if its
+    source or a target of it is paused (with nothing done, if it is so at the beginning), ``PenstockError`` if the lane
+    stays busy elsewhere for ``wait_s`` seconds.
     """
     reports = []
-    for state in _admitted_states(platform, batch):
+    states = _admitted_states(platform, batch)
+    for state in states:
+        _refuse_paused(platform, state)
+    for state in states:
         if state.status in SETTLED:
-            republish(platform, batch, state.target_id)
+            republish(platform, batch, state.target_id, by=by)
         work = _One(platform, batch, state.target_id, worker_id, run_id, progress)
         for report in work.until_settled(wait_s):
             if report.state.batch_id == batch:
@@ -55,6 +62,20 @@ def _admitted_states(platform: Platform, batch: BatchId) -> list[PublishState]:
             raise NotFound(f"batch {batch!r} has not landed: materialize its batch partition first")
         cursor = found.cursor
     return states
+
+
+def _refuse_paused(platform: Platform, state: PublishState) -> None:
+    """Raise ``LanePaused`` for what would wait for somebody's word; what a worker has in hand ends all the same."""
+    leases = platform.control.list_leases(now=platform.clock.now())
+    if state.status in IN_HAND and state.batch_id in {lease.batch_id for lease in leases}:
+        return
+    for pause in platform.control.list_pauses():
+        if pause.holds(state.source_id, state.target_id):
+            raise LanePaused(
+                f"batch {state.batch_id!r} cannot be published to target {state.target_id!r}: {pause.scope} "
+                f"{pause.scope_id} was paused by {pause.paused_by} at {pause.paused_at:%Y-%m-%d %H:%M:%S} UTC "
+                f"({pause.reason}). `penstock resume {pause.scope} {pause.scope_id}` lets it go on; then ask again"
+            )
 
 
 class _One:
@@ -83,6 +104,7 @@ class _One:
             if state.status in SETTLED:  # another worker has done it meanwhile
                 yield recorded_report(self.platform, state)
                 return
+            _refuse_paused(self.platform, state)
             if self.platform.clock.monotonic_s() > give_up_at:
                 raise PenstockError(
                     f"batch {self.batch!r} is still {state.status} for target {self.target!r} after {wait_s:g} s: "

@@ -73,6 +73,16 @@ def test_partitions_are_materialized_by_hand(
     shown = result.asset_materializations_for_node("crm__published")
     assert [m.metadata["entities_created"].value for m in shown] == [2, 1]
     assert [m.partition for m in shown] == [f"crm|{stamp}" for stamp in stamps]
+    control = PlatformResource().open().control
+    assert control.list_acts() == []
+    again = job.execute_in_process(
+        instance=instance,
+        asset_selection=[published_key(CRM)],
+        partition_key=dg.MultiPartitionKey({"source": "crm", "timestamp": stamps[0]}),
+    )
+    (act,) = control.list_acts()
+    assert (act.actor, act.act, act.subject) == ("dagster", "batch.republish", f"crm@{stamps[0]}")
+    assert again.run_id in (act.reason or "")
 
 
 def test_any_batch_can_be_republished(
