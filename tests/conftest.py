@@ -11,6 +11,7 @@ pytest_plugins = [
     "tests.fixtures.http_endpoint",
     "tests.fixtures.inbox",
     "tests.fixtures.memory",
+    "tests.fixtures.oidc",
     "tests.fixtures.postgres",
     "tests.fixtures.s3",
 ]
