@@ -55,9 +55,9 @@ class Append:
     review: str | None = None
     """Of the row after the event. Where it differs from before, ``reviewed_by`` is the event's actor and
     ``reviewed_at`` the moment of the append; where it does not, both stay; with None, both are None."""
-    references: tuple[StreamId, ...] = ()
+    references: tuple[StreamId, ...] | None = None
     """The entities that the state names (``x-references``): kept as the stream's references in place of those before,
-    and dropped with the stream. Published rows keep theirs in the same table."""
+    and dropped with the stream; None leaves them as they are. Published rows keep theirs in the same table."""
 
 
 class End(StrEnum):
@@ -200,7 +200,7 @@ class RegistryStore(Protocol):
     def operations(
         self, tenant: TenantId, operation_ids: Sequence[bytes]
     ) -> list[RecordedEvent | None]:
-        """Return the events that operations of a tenant left, in order."""
+        """Return the events that operations of a tenant left, in order, each with its version."""
         ...
 
     def get(self, stream: StreamId) -> Held | None:
