@@ -25,7 +25,7 @@ from penstock.identity.digest import joined
 from penstock.identity.ids import SourceId, TargetId
 from penstock.plan.merge import fields_of, mend, merge_three
 from penstock.ports.drift import Drift, DriftCursor, DriftStatus
-from penstock.ports.target import TargetDown
+from penstock.ports.target import PUBLISHED, TargetDown
 from penstock.publish.state import Intent, PublishState
 from penstock.use_cases.acts import By
 from penstock.use_cases.corrections import check_free
@@ -366,7 +366,8 @@ def _names(kind: Kind, rows: pa.Table) -> pa.Table:
         columns: Sequence[Any] = (rows["entity_type"], rows["entity_key"], nothing)
     else:
         columns = (rows["relationship_type"], rows["from_key"], rows["to_key"])
-    return pa.table(dict(zip(("type_name", "key", "to_key"), columns, strict=True)))
+    names = dict(zip(("type_name", "key", "to_key"), columns, strict=True))
+    return pa.table({**names, PUBLISHED: rows["attributes"]})
 
 
 def _id_of(source: SourceId, target: TargetId, kind: Kind, name: Mapping[str, Any]) -> str:

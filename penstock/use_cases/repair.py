@@ -22,6 +22,7 @@ from penstock.plan.merge import Merge, MergedRow, mend, merged_row
 from penstock.plan.operations import OPERATION_SCHEMA, Action, Verdict
 from penstock.plan.waves import waves_of
 from penstock.ports.drift import Drift, DriftStatus
+from penstock.ports.target import PUBLISHED
 from penstock.publish.state import PublishState
 from penstock.use_cases.known_rows import KnownRows
 from penstock.use_cases.plan_batch import StoredPlan, ownership_of
@@ -112,6 +113,8 @@ def _operations(
         )
         wanted = _known_rows(known, kind, type_name, names)
         target = platform.targets[state.target_id]
+        published = pa.array([row and row["attributes"] for row in wanted], pa.string())
+        names = names.append_column(PUBLISHED, published)
         held = target.read_back(state.source_id, kind, names).to_pylist()
         for each, theirs, ours in zip(mine, held, wanted, strict=True):
             operation = _operation(state, kind, theirs, ours, ownership)

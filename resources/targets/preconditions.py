@@ -45,5 +45,16 @@ def conflict(row: dict[str, Any], holds: bytes | None) -> OperationFailure:
     )
 
 
+def edited(row: dict[str, Any]) -> OperationFailure:
+    """Say that somebody edited a row past its digest since it was read; ``row`` is the operation's."""
+    return OperationFailure(
+        operation_id=row["operation_id"],
+        outcome=Outcome.CONFLICT,
+        code="edited_meanwhile",
+        message=f"{row['action']} of {row['type_name']} {row['key']!r}: somebody edited the row by hand since it was "
+        "read, and people own fields of this type",
+    )
+
+
 def _state(digest: bytes | None) -> str:
     return "nothing" if digest is None else f"digest {digest.hex()}"

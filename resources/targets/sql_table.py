@@ -38,6 +38,7 @@ from penstock.errors import LeaseLost, PenstockError
 from penstock.identity.ids import SourceId, TargetId, target_id
 from penstock.plan.operations import DIGEST
 from penstock.ports.target import (
+    PUBLISHED,
     Applied,
     ApplyContext,
     ApplyOutcome,
@@ -51,7 +52,7 @@ from resources.targets.column_values import Refused
 from resources.targets.outcomes import TargetTablesWrong, down, outcome_of
 from resources.targets.preconditions import Moved, unstorable
 from resources.targets.table_mapping import MappedTable, TableMapping, generic_table, mapped_tables
-from resources.targets.table_rows import Changes, Held, TypeRows
+from resources.targets.table_rows import Changes, TypeRows
 
 BUSY_TIMEOUT_S = 30
 _KEYS_AT_ONCE = 500
@@ -64,6 +65,7 @@ _NEEDED = [
     "key",
     "to_key",
     "attributes",
+    "before_attributes",
     "before_digest",
     "after_digest",
 ]
@@ -189,28 +191,34 @@ class SqlTableTarget:
     def read_back(self, source: SourceId, kind: Kind, keys: pa.Table) -> pa.Table:
         """Return digests, and attributes where a column keeps their text, of some rows; null where absent.
 
-        Raises :class:`~penstock.ports.target.TargetDown` if the database does not answer.
+        With what was published, edits by hand in typed columns show in the attributes. Raises
+        :class:`~penstock.ports.target.TargetDown` if the database does not answer.
         """
         try:
-            found = self._held(source, kind, keys.to_pylist())
+            found = self._held(source, kind, keys.to_pylist(), edits=PUBLISHED in keys.column_names)
         except exc.SQLAlchemyError as error:
             raise down(error, mend=_MEND) from error
-        digests = pa.array([row and row.digest for row in found], DIGEST)
-        attributes = pa.array([row and row.attributes for row in found], pa.string())
+        digests = pa.array([digest for digest, _ in found], DIGEST)
+        attributes = pa.array([text for _, text in found], pa.string())
         return keys.append_column("digest", digests).append_column("attributes", attributes)
 
     def _held(
-        self, source: SourceId, kind: Kind, rows: Sequence[Mapping[str, Any]]
-    ) -> list[Held | None]:
-        found: list[Held | None] = [None] * len(rows)
+        self, source: SourceId, kind: Kind, rows: Sequence[Mapping[str, Any]], *, edits: bool
+    ) -> list[tuple[bytes | None, str | None]]:
+        found: list[tuple[bytes | None, str | None]] = [(None, None)] * len(rows)
         with self._engine.begin() as connection:
             for type_name, numbers in _numbers_by_type(rows).items():
                 of_type = TypeRows(
                     mapped=self._table(kind, type_name), source=source, type_name=type_name
                 )
-                held = of_type.held(connection, [rows[n] for n in numbers], with_attributes=True)
+                wanted = [rows[n] for n in numbers]
+                held = of_type.held(connection, wanted, with_attributes=True, with_values=edits)
                 for n in numbers:
-                    found[n] = held.get(of_type.key_of(rows[n]))
+                    key = of_type.key_of(rows[n])
+                    if (there := held.get(key)) is not None:
+                        published = rows[n].get(PUBLISHED)
+                        text = of_type.text_of(key, there, published, connection.dialect)
+                        found[n] = (there.digest, text)
         return found
 
     def _table(self, kind: Kind, type_name: str) -> MappedTable:
@@ -246,8 +254,18 @@ class SqlTableTarget:
                 mapped=self._table(kind, type_name), source=context.source_id, type_name=type_name
             )
             changes = Changes(of_type)
-            held = of_type.held(connection, operations_of_type, with_attributes=False)
-            changes.judge(operations_of_type, held)
+            if type_name in context.shared_types:
+                # Who edits by hand takes no fence: the rows are locked, and read whole.
+                held = of_type.held(
+                    connection,
+                    operations_of_type,
+                    with_attributes=True,
+                    with_values=True,
+                    lock=True,
+                )
+                changes.judge(operations_of_type, held, shared=connection.dialect)
+            else:
+                changes.judge(operations_of_type, of_type.held(connection, operations_of_type))
             changes.write(connection)
             failures += changes.failures
         failed = {failure.operation_id for failure in failures}

@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, delete, insert, or_, select, tuple_, update
+from sqlalchemy import (
+    Connection,
+    Dialect,
+    RowMapping,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    insert,
+    or_,
+    select,
+    tuple_,
+    type_coerce,
+    update,
+)
+from sqlalchemy.types import NullType
 
 from penstock.identity.canonical import value_of
+from penstock.identity.digest import DIGEST_BYTES, entity_digest, relationship_digest
 from penstock.identity.ids import SourceId
 from penstock.plan.operations import Action
 from penstock.ports.target import OperationFailure
 from resources.targets.column_values import Refused, column_value
-from resources.targets.preconditions import Moved, conflict
+from resources.targets.hand_edits import text_with_edits
+from resources.targets.preconditions import Moved, conflict, edited
 from resources.targets.table_mapping import DIGEST, OPERATION, SOURCE, TYPE_NAME, MappedTable
 
 _KEYS_AT_ONCE = 500
 _KEYS_AT_ONCE_SPELT_OUT = 100
 _ROW_VALUES = ("postgresql", "sqlite", "mysql", "mariadb")
 """Dialects that compare pairs of values with IN."""
+_STORED = "stored"
+"""Of an operation that is to be written: the digest of its row as it is in the table."""
 
 Key = tuple[str, ...]
 Row = Mapping[str, Any]
@@ -31,8 +51,13 @@ class Held:
     """What a table holds under one key."""
 
     digest: bytes
-    attributes: str | None
+    """Of 16 bytes: one that somebody wrote by hand in another form is stood in for."""
+    stored: bytes
+    """The digest as it is in the table."""
+    attributes: str | None = None
     """Canonical text, where a column keeps it and it was asked for."""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """Of typed columns, raw, where they were asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,24 +79,70 @@ class TypeRows:
         return {SOURCE: self.source, **typed, **keys}
 
     def held(
-        self, connection: Connection, wanted: Sequence[Row], *, with_attributes: bool
+        self,
+        connection: Connection,
+        wanted: Sequence[Row],
+        *,
+        with_attributes: bool = False,
+        with_values: bool = False,
+        lock: bool = False,
     ) -> dict[Key, Held]:
-        """Return what there is of some rows, by key."""
-        columns, keys = self.mapped.table.c, self.mapped.key_columns
-        text = self.mapped.attributes_column if with_attributes else None
-        query = select(
-            *(columns[name] for name in (*keys, DIGEST, *((text,) if text else ())))
-        ).where(columns[SOURCE] == self.source)
-        if self.mapped.generic:
-            query = query.where(columns[TYPE_NAME] == self.type_name)
+        """Return what there is of some rows, by key; with ``lock``, nobody changes them before the transaction ends."""
+        query = self._query(with_attributes=with_attributes, with_values=with_values)
+        if lock:
+            query = query.with_for_update()
         found: dict[Key, Held] = {}
         for condition in self._conditions(connection, [self.key_of(row) for row in wanted]):
-            for row in connection.execute(query.where(condition)):
-                key, digest, *attributes = row[: len(keys)], row[len(keys)], *row[len(keys) + 1 :]
-                found[tuple(key)] = Held(
-                    digest=bytes(digest), attributes=attributes[0] if attributes else None
-                )
+            for row in connection.execute(query.where(condition)).mappings():
+                key, held = self._held(row)
+                found[key] = held
         return found
+
+    def _query(self, *, with_attributes: bool, with_values: bool) -> Select[Any]:
+        columns = self.mapped.table.c
+        names = [*self.mapped.key_columns, DIGEST]
+        if with_attributes and self.mapped.attributes_column is not None:
+            names.append(self.mapped.attributes_column)
+        typed = [column.name for _, column in self.mapped.typed] if with_values else []
+        # Raw: what somebody wrote into a column of another type is no reason to fail.
+        raw = [type_coerce(columns[name], NullType()).label(name) for name in typed]
+        mine = and_(columns[SOURCE] == self.source, columns[DIGEST].is_not(None))
+        query = select(*(columns[name] for name in names), *raw).where(mine)
+        if self.mapped.generic:
+            query = query.where(columns[TYPE_NAME] == self.type_name)
+        return query
+
+    def _held(self, row: RowMapping) -> tuple[Key, Held]:
+        text = self.mapped.attributes_column
+        stored = bytes(row[DIGEST])
+        held = Held(
+            digest=stored if len(stored) == DIGEST_BYTES else stand_in(stored),
+            stored=stored,
+            attributes=None if text is None else row.get(text),
+            values={c.name: row[c.name] for _, c in self.mapped.typed if c.name in row},
+        )
+        return tuple(row[name] for name in self.mapped.key_columns), held
+
+    def text_of(self, key: Key, held: Held, published: str | None, dialect: Dialect) -> str | None:
+        """Return the attributes of a row, edits in its typed columns included; None where they cannot be told.
+
+        ``published`` is what the asker takes them to be: it is needed where no column keeps the text. Where both the
+        text and a column of it were edited, the column counts.
+        """
+        base = published if self.mapped.attributes_column is None else held.attributes
+        if base is None or not held.values:
+            return held.attributes
+        text = text_with_edits(self.mapped, base, held.values, dialect)
+        if held.attributes in {None, text} or self._digest_of(key, base) == held.digest:
+            return text
+        # Where the columns, and not the text, are what was written, the text is what was edited.
+        return base if self._digest_of(key, text) == held.digest else text
+
+    def _digest_of(self, key: Key, text: str) -> bytes:
+        data = text.encode()
+        if len(key) == 1:
+            return entity_digest(self.type_name, key[0], data)
+        return relationship_digest(self.type_name, key[0], key[1], data)
 
     def _conditions(self, connection: Connection, keys: Sequence[Key]) -> Iterator[Any]:
         columns = [self.mapped.table.c[name] for name in self.mapped.key_columns]
@@ -87,6 +158,11 @@ class TypeRows:
                 yield tuple_(*columns).in_(some)
 
 
+def stand_in(digest: bytes) -> bytes:
+    """Return 16 bytes for a digest that somebody wrote by hand in another form."""
+    return hashlib.blake2b(digest, digest_size=DIGEST_BYTES).digest()
+
+
 class Changes:
     """What is to be written to some rows of one type, and what may not be."""
 
@@ -95,15 +171,37 @@ class Changes:
         self._by_action: dict[Action, list[Row]] = {action: [] for action in Action}
         self.failures: list[OperationFailure] = []
 
-    def judge(self, operations: Sequence[dict[str, Any]], held: Mapping[Key, Held]) -> None:
-        """Sort operations into those to write, those whose effect is there already, and conflicts."""
+    def judge(
+        self,
+        operations: Sequence[dict[str, Any]],
+        held: Mapping[Key, Held],
+        *,
+        shared: Dialect | None = None,
+    ) -> None:
+        """Sort operations into those to write, those whose effect is there already, and conflicts.
+
+        With ``shared``, what people edited past the digest is a conflict, too.
+        """
         for row in operations:
             there = held.get(self._rows.key_of(row))
             holds = None if there is None else there.digest
             if holds == row["before_digest"]:
-                self._by_action[Action(row["action"])].append(row)
+                if there is not None and shared is not None and self._is_edited(row, there, shared):
+                    self.failures.append(edited(row))
+                else:
+                    stored = None if there is None else there.stored
+                    self._by_action[Action(row["action"])].append({**row, _STORED: stored})
             elif holds != row["after_digest"]:
                 self.failures.append(conflict(row, holds))
+
+    def _is_edited(self, row: Row, there: Held, dialect: Dialect) -> bool:
+        known = row["before_attributes"]
+        if known is None:
+            return False
+        return self._rows.text_of(self._rows.key_of(row), there, known, dialect) not in {
+            None,
+            known,
+        }
 
     def write(self, connection: Connection) -> None:
         """Write all, each action in one statement.
@@ -155,7 +253,7 @@ class Changes:
         return and_(*(columns[name] == bindparam(f"is_{name}") for name in keys))
 
     def _before(self, row: Row) -> dict[str, Any]:
-        before = {**self._rows.identity(row), DIGEST: row["before_digest"]}
+        before = {**self._rows.identity(row), DIGEST: row[_STORED]}
         return {f"is_{name}": value for name, value in before.items()}
 
     def _run(self, connection: Connection, statement: Any, values: list[dict[str, Any]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -198,6 +199,62 @@ def test_what_people_changed_is_not_deleted(bench: Bench, engine: Engine) -> Non
     (listed,) = bench.control.list_exceptions(state.batch_id, state.target_id)
     assert (listed.key, listed.code) == ("crm/3", "owned_by_others")
     assert held(bench, "crm/3") == '{"notes":"call back","v":3}'
+
+
+def test_an_edit_between_look_and_write_is_kept(bench: Bench, engine: Engine) -> None:
+    """However often people write while an update is on its way, it merges what they wrote last, and loses nothing."""
+    bench.land([person("crm/a", v=1, notes=""), person("crm/b", v=1, notes="")])
+    bench.publish()
+    notes = ["first", "second"]
+    editing_after_looks(bench, engine, ["crm/a"], notes)
+    bench.land([person("crm/a", v=2, notes=""), person("crm/b", v=2, notes="")])
+    report = bench.publish()
+    assert (report.state.exceptions, report.merged, notes) == (0, 1, [])
+    assert held(bench, "crm/a") == '{"notes":"second","v":2}'
+    assert held(bench, "crm/b") == '{"notes":"","v":2}'
+
+
+def test_who_never_stops_editing_has_a_conflict(bench: Bench, engine: Engine) -> None:
+    """After some looks the operation is a conflict that is listed: the edit stays, and the other rows are written."""
+    bench.land([person("crm/a", v=1, notes=""), person("crm/b", v=1, notes="")])
+    bench.publish()
+    editing_after_looks(bench, engine, ["crm/a"], [f"note {n}" for n in range(20)])
+    bench.land([person("crm/a", v=2, notes=""), person("crm/b", v=2, notes="")])
+    state = bench.publish().state
+    assert (state.status, state.exceptions) == (PublishStatus.COMPLETE, 1)
+    (listed,) = bench.control.list_exceptions(state.batch_id, state.target_id)
+    assert (listed.key, listed.code) == ("crm/a", "edited_meanwhile")
+    assert held(bench, "crm/a").endswith('"v":1}')
+    assert held(bench, "crm/b") == '{"notes":"","v":2}'
+
+
+def test_a_delete_does_not_take_an_edit_with_it(bench: Bench, engine: Engine) -> None:
+    """A note that is written between the look and the delete stays with its row, which is listed."""
+    bench.land([person(f"crm/{n}", v=n, notes="") for n in range(20)])
+    bench.publish()
+    editing_after_looks(bench, engine, ["crm/3"], ["call back"])
+    bench.land([person(f"crm/{n}", v=n, notes="") for n in range(20) if n not in {3, 4}])
+    state = bench.publish().state
+    (listed,) = bench.control.list_exceptions(state.batch_id, state.target_id)
+    assert (listed.key, listed.code) == ("crm/3", "owned_by_others")
+    assert held(bench, "crm/3") == '{"notes":"call back","v":1}'
+    assert held(bench, "crm/4") == "None"
+
+
+def editing_after_looks(bench: Bench, engine: Engine, keys: list[str], notes: list[str]) -> None:
+    """Have somebody write the next note into a row after each look at it."""
+    target = bench.platform.targets[bench.target.target_id]
+    read_back = target.read_back
+
+    def edited_at_once(source: SourceId, kind: Kind, names: pa.Table) -> pa.Table:
+        answer = read_back(source, kind, names)
+        if notes and set(keys) & set(names["key"].to_pylist()):
+            for key in keys:
+                edit(engine, key, json.dumps({"notes": notes[0], "v": 1}, separators=(",", ":")))
+            del notes[0]
+        return answer
+
+    target.read_back = edited_at_once  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("text", ["not json", "[1]", "null"])
