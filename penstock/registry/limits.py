@@ -6,11 +6,7 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
-
-MOST_BODY_BYTES = 2**20
-MOST_BATCH_BYTES = 8 * 2**20
-MOST_NESTED = 64
-"""Arrays and objects within one another."""
+from pydantic import BaseModel, ConfigDict, Field
 
 _TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 _ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
@@ -58,3 +54,33 @@ def nested(text: bytes) -> int:
         return 0
     steps = _OPENS[np.frombuffer(brackets, dtype=np.uint8)]
     return max(0, int(np.cumsum(steps, dtype=np.int64).max()))
+
+
+class RequestLimits(BaseModel):
+    """How much may be asked over HTTP."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    caller_per_s: float = Field(default=100.0, gt=0)
+    """Requests of one token, or of one subject of an issuer."""
+    caller_burst: float = Field(default=500.0, ge=1)
+    address_per_s: float = Field(default=200.0, gt=0)
+    """Requests of one address, with whatever tokens and without."""
+    address_burst: float = Field(default=1000.0, ge=1)
+    body_bytes: int = Field(default=2**20, ge=1024)
+    batch_bytes: int = Field(default=8 * 2**20, ge=1024)
+    """Of a batch, and of rows that a schema is to be inferred from."""
+    nested: int = Field(default=64, ge=2, le=500)
+    """Arrays and objects within one another."""
+    streams: int = Field(default=100, ge=0)
+    """Followers of the change feed at once."""
+
+    @property
+    def of_caller(self) -> RateLimit:
+        """The rate of one caller."""
+        return RateLimit(per_second=self.caller_per_s, burst=self.caller_burst)
+
+    @property
+    def of_address(self) -> RateLimit:
+        """The rate of one address."""
+        return RateLimit(per_second=self.address_per_s, burst=self.address_burst)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from penstock.identity.ids import TenantId
 from penstock.registry.access import Role, Token, admitted, mint_token, parse_token
-from penstock.registry.limits import MOST_NESTED, RateLimit, nested, take
+from penstock.registry.limits import RateLimit, RequestLimits, nested, take
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -137,7 +137,8 @@ def test_nesting_is_told_without_parsing(value: Any) -> None:
 def test_nesting_of_what_no_parser_survives() -> None:
     """A million brackets are counted like any others, and so is what is not JSON."""
     assert nested(b"[" * 1_000_000) == 1_000_000
-    assert nested(b"[" * (MOST_NESTED + 1) + b"]" * (MOST_NESTED + 1)) == MOST_NESTED + 1
+    most = RequestLimits().nested
+    assert nested(b"[" * (most + 1) + b"]" * (most + 1)) == most + 1
     assert nested(b'"[[[[') == 0
     assert nested(b'"[[\\') == 0
     assert nested(b"") == 0

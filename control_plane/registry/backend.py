@@ -1,0 +1,65 @@
+"""What the registry's interfaces stand on: the use cases' platform, and who may come in."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from control_plane.registry.auth.oidc import OidcBearer
+from penstock.ports.audit_log import AuditLog
+from penstock.ports.tokens import Tokens
+from penstock.registry.access import Principal
+from penstock.registry.limits import RequestLimits
+from penstock.use_cases.access_tokens import admit_token
+from penstock.use_cases.registry_platform import RegistryPlatform
+
+
+@dataclass
+class Places:
+    """Room for so many at once."""
+
+    left: int
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def take(self) -> bool:
+        """Take a place, if there is one."""
+        with self._lock:
+            if self.left < 1:
+                return False
+            self.left -= 1
+            return True
+
+    def give_back(self) -> None:
+        """Leave a place to others."""
+        with self._lock:
+            self.left += 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backend:
+    """Everything behind one server."""
+
+    platform: RegistryPlatform
+    tokens: Tokens
+    audit: AuditLog
+    limits: RequestLimits = field(default_factory=RequestLimits)
+    oidc: OidcBearer | None = None
+    heartbeat_s: float = 15.0
+    """Seconds after which a follower of the change feed is told that there is nothing new."""
+    poll_s: float = 0.5
+    """Seconds between two looks for new events on behalf of a follower."""
+    close: Callable[[], None] = lambda: None
+    """Let go of what is open."""
+
+    @cached_property
+    def streams(self) -> Places:
+        """Room for followers of the change feed."""
+        return Places(self.limits.streams)
+
+    def admit(self, text: str) -> Principal | None:
+        """Return the caller whom a bearer token speaks for, ours or the issuer's."""
+        if text.startswith("pst_"):
+            return admit_token(self.tokens, text, now=self.platform.clock.now())
+        return None if self.oidc is None else self.oidc.admit(text)

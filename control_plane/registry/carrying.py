@@ -1,0 +1,185 @@
+"""Carrying out commands: the use case, the audit log, and the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import orjson
+from fastapi import Depends, Request
+from starlette.responses import Response
+
+from control_plane.registry.addresses import (
+    API,
+    entity_path,
+    relationship_path,
+    relationship_type_path,
+    schema_path,
+)
+from control_plane.registry.calling import (
+    BackendOf,
+    IdempotencyKey,
+    IfMatchHeader,
+    as_caller,
+    current_caller,
+    of,
+)
+from control_plane.registry.conditional import etag, if_match
+from control_plane.registry.documents import Json, held_document, stream_document
+from control_plane.registry.problem_responses import refused
+from penstock.ports.audit_log import AuditEntry
+from penstock.registry.access import Principal
+from penstock.registry.commands import Caller, Command, Create
+from penstock.registry.events import EventAction, StreamId, StreamKind
+from penstock.registry.identifiers import named
+from penstock.registry.problems import Problem, ProblemKind
+from penstock.use_cases.registry_commands import carry_out
+from penstock.use_cases.registry_platform import Done, RegistryPlatform
+from penstock.use_cases.registry_queries import get
+
+CREATED, OK = 201, 200
+
+
+@dataclass(frozen=True)
+class Commands:
+    """What a handler of a command is given: one request's caller, its key and its expectation."""
+
+    request: Request
+    backend: BackendOf
+    idempotency_key: IdempotencyKey = None
+    if_match: IfMatchHeader = None
+
+    @property
+    def platform(self) -> RegistryPlatform:
+        """What use cases are given."""
+        return self.backend.platform
+
+    @property
+    def principal(self) -> Principal:
+        """Who asks."""
+        principal = current_caller(self.request)
+        assert principal is not None, "the gate lets nobody in here without a token"
+        return principal
+
+    @property
+    def caller(self) -> Caller:
+        """Who asks, as use cases know it."""
+        return as_caller(self.principal)
+
+    def expected(self, stream: StreamId) -> bytes | None:
+        """Return the version that ``If-Match`` says: a tag, that of whatever is there for ``*``, or None."""
+        said = if_match(self.if_match)
+        if not said.anything:
+            return said.tag
+        there = get(self.platform, stream)
+        if isinstance(there, Problem):
+            raise refused(
+                Problem(
+                    kind=ProblemKind.VERSION_MISMATCH,
+                    detail=f"If-Match: * expects something, and there is nothing: {there.detail}",
+                )
+            )
+        return there.version_tag
+
+    def carry_out(self, act: str, command: Command) -> Response:
+        """Carry out one command, record it, and answer with what it left."""
+        answer = carry_out(
+            self.platform, command, self.caller, idempotency_key=self.idempotency_key
+        )
+        return self.answered(act, command.stream, answer, made=isinstance(command, Create))
+
+    def answered(
+        self, act: str, stream: StreamId, answer: Done | Problem, *, made: bool = False
+    ) -> Response:
+        """Record what became of a command, and return its response, or raise its problem."""
+        status = answer.status if isinstance(answer, Problem) else OK
+        self.record(act, stream, status)
+        done = of(answer)
+        created = made or self._created(done)
+        return done_response(done, status=CREATED if created else OK)
+
+    def _created(self, done: Done) -> bool:
+        """Say whether a command that may replace or create has created."""
+        if done.held is None or done.operation_id is None:
+            return False
+        if done.held.version == 1:
+            return True
+        tenant = self.principal.tenant_id
+        (event,) = self.platform.store.operations(tenant, [done.operation_id])
+        return event is not None and event.action is EventAction.CREATE
+
+    def record(self, act: str, stream: StreamId | str, status: int, **details: Any) -> None:
+        """Put a command into the audit log: who, what, on what, and how it ended; never what was sent."""
+        principal = self.principal
+        on = stream if isinstance(stream, str) else named(stream)
+        known = {
+            "tenant": principal.tenant_id,
+            "role": str(principal.role),
+            "token": principal.caller_id,
+            "status": status,
+            **details,
+        }
+        self.backend.audit.record_act(
+            AuditEntry(
+                at=self.platform.clock.now(),
+                actor=principal.actor,
+                act=f"registry_{act}",
+                subject=on,
+                details=known,
+            )
+        )
+
+
+CommandsOf = Annotated[Commands, Depends(Commands)]
+
+
+def done_response(done: Done, *, status: int) -> Response:
+    """Return the response of a command that was carried out."""
+    headers = {"Idempotent-Replayed": "true"} if done.repeated else {}
+    if done.held is not None:
+        headers["ETag"] = etag(done.held.version_tag)
+        headers["Location"] = path_of(done.stream)
+        return json_response(done_document(done), status=status, headers=headers)
+    return json_response(done_document(done), headers=headers)
+
+
+def done_document(done: Done) -> Json:
+    """Return what a command left, or what is gone."""
+    if done.held is not None:
+        return held_document(done.held)
+    return {
+        "deleted": stream_document(done.stream),
+        "cascaded": [stream_document(each) for each in done.cascaded],
+    }
+
+
+def path_of(stream: StreamId) -> str:
+    """Return where something is read."""
+    match stream.kind:
+        case StreamKind.ENTITY:
+            return API + entity_path(stream.type_name, stream.key, source=stream.source_id)
+        case StreamKind.RELATIONSHIP:
+            ends = (stream.key, stream.to_key or "")
+            return API + relationship_path(stream.type_name, *ends, source=stream.source_id)
+        case StreamKind.SCHEMA:
+            return API + schema_path(stream.key)
+        case StreamKind.RELATIONSHIP_TYPE:
+            return API + relationship_type_path(stream.key)
+
+
+def json_response(
+    document: Any, *, status: int = OK, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return JSON."""
+    return Response(
+        orjson.dumps(document),
+        status_code=status,
+        media_type="application/json",
+        headers=dict(headers or {}),
+    )
+
+
+def not_modified(tag: bytes) -> Response:
+    """Return the response to one who has seen this version already."""
+    return Response(status_code=304, headers={"ETag": etag(tag)})

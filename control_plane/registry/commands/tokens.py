@@ -1,0 +1,79 @@
+"""Commands on API tokens of the caller's own tenant, for its admins."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Response
+from pydantic import Field
+
+from control_plane.registry.bodies import Body, ReasonField, Why
+from control_plane.registry.calling import StrictRoute, needs
+from control_plane.registry.carrying import CREATED, CommandsOf, json_response
+from control_plane.registry.described import problems
+from control_plane.registry.documents import NewTokenDocument, TokenDocument, token_document
+from control_plane.registry.problem_responses import invalid, refused
+from penstock.errors import Unsigned
+from penstock.registry.access import Role, Token
+from penstock.registry.problems import Problem, ProblemKind
+from penstock.use_cases.access_tokens import create_token, revoke_token
+from penstock.use_cases.acts import LONGEST_ACTOR, By
+
+router = APIRouter(
+    tags=["Tokens"], route_class=StrictRoute, dependencies=[Depends(needs(Role.ADMIN))]
+)
+LONGEST_DAYS = 3650
+TokenId = Annotated[str, Path(pattern="^[0-9a-f]{16}$", examples=["0123456789abcdef"])]
+
+
+class NewToken(Body):
+    """A token to make."""
+
+    name: Annotated[str, Field(min_length=1, max_length=LONGEST_ACTOR, examples=["ada"])]
+    role: Role
+    days: int = Field(default=90, ge=1, le=LONGEST_DAYS, description="Until it expires.")
+    reason: ReasonField = ""
+
+
+@router.post(
+    "/tokens",
+    status_code=CREATED,
+    response_model=NewTokenDocument,
+    responses={201: {"description": "It is made."}, **problems(413)},
+)
+def make_token(body: NewToken, commands: CommandsOf) -> Response:
+    """Make a token for the caller's tenant; its text is answered this once."""
+    try:
+        made = create_token(
+            commands.backend.tokens,
+            tenant=commands.principal.tenant_id,
+            role=body.role,
+            name=body.name,
+            lifetime=timedelta(days=body.days),
+            by=By(actor=commands.principal.actor, reason=body.reason or None),
+            now=commands.platform.clock.now(),
+        )
+    except Unsigned as error:
+        raise invalid(str(error)) from None
+    document = {"text": made.text, **token_document(made.token)}
+    return json_response(document, status=CREATED, headers={"Cache-Control": "no-store"})
+
+
+@router.post(
+    "/tokens/{token_id}/revoke",
+    response_model=TokenDocument,
+    responses={200: {"description": "It lets nobody in any more."}, **problems(404, 413)},
+)
+def revoke(token_id: TokenId, body: Why, commands: CommandsOf) -> Response:
+    """Revoke a token of the caller's tenant."""
+    kept = commands.backend.tokens.get_token(token_id)
+    if kept is None or kept.tenant_id != commands.principal.tenant_id:
+        raise refused(Problem(kind=ProblemKind.NOT_FOUND, detail=f"there is no token {token_id!r}"))
+    revoked: Token = revoke_token(
+        commands.backend.tokens,
+        token_id,
+        by=By(actor=commands.principal.actor, reason=body.reason or None),
+        now=commands.platform.clock.now(),
+    )
+    return json_response(token_document(revoked))

@@ -1,0 +1,1 @@
+"""Queries: what only looks."""

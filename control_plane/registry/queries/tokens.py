@@ -1,0 +1,19 @@
+"""Queries on API tokens of the caller's own tenant, for its admins."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+
+from control_plane.registry.calling import Admin, BackendOf, StrictRoute
+from control_plane.registry.carrying import json_response
+from control_plane.registry.described import problems
+from control_plane.registry.documents import TokenList, token_document
+
+router = APIRouter(tags=["Tokens"], route_class=StrictRoute)
+
+
+@router.get("/tokens", response_model=TokenList, responses=problems())
+def list_tokens(backend: BackendOf, caller: Admin) -> Response:
+    """List the tenant's tokens, oldest first; secrets are not known."""
+    found = backend.tokens.list_tokens(caller.tenant_id)
+    return json_response({"items": [token_document(token) for token in found]})
