@@ -112,6 +112,9 @@ class RecordedEvent:
     recorded_at: datetime
     version: int = 0
     """Which event of its stream it is, from 1; 0 where it was read with the log and not with its stream."""
+    status: str | None = None
+    """Of the row after the event; None where it stays as it was, as with published operations."""
+    review: str | None = None
     batch_id: str | None = None
     before_digest: bytes | None = None
     after_digest: bytes | None = None

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-Constant = str | int | datetime
-"""For text, bigint and timestamptz columns; aware where it is a moment."""
+Constant = str | int | datetime | None
+"""For text, bigint and timestamptz columns; aware where it is a moment; None for nothing."""
 
 _HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 _TRAILER = struct.pack(">h", -1)
@@ -59,6 +59,8 @@ def _joined(parts: list[bytes | pa.Array]) -> list[pa.Scalar | pa.Array]:
 
 
 def _constant(value: Constant) -> bytes:
+    if value is None:
+        return struct.pack(">i", -1)
     if isinstance(value, str):
         data = value.encode()
     elif isinstance(value, int):

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 from sqlalchemy import Connection, Engine, exc, text
 
 from penstock.batch.rows import Kind
-from penstock.errors import LeaseLost
-from penstock.identity.ids import SourceId, TargetId, target_id
+from penstock.errors import LeaseLost, PenstockError
+from penstock.identity.ids import SourceId, TargetId, TenantId, target_id
 from penstock.plan.operations import DIGEST
 from penstock.ports.target import (
     Applied,
@@ -29,11 +29,18 @@ from resources.control_db.engine import DatabaseUnreachable
 from resources.control_db.schema import upgrade
 from resources.targets.outcomes import down, outcome_of
 from resources.targets.preconditions import Moved, conflict, unstorable
-from resources.targets.registry_log import Projection
+from resources.targets.registry_log import UNCHANGED, Projection
+from resources.targets.registry_tables import CHANNEL, LANE_LOCK
 
 _KEYS_AT_ONCE = 5_000
 _MEND = "Run `penstock up`, which migrates the control database"
 _JUDGED = ["operation_id", "key", "to_key", "type_name", "action", "before_digest", "after_digest"]
+
+
+class SourceOfAnother(PenstockError):
+    """A source has been handed to another tenant; what the registry holds of it has not."""
+
+    code = "source_of_another"
 
 
 def open_registry(engine: Engine, name: str = "registry") -> RegistryTarget:
@@ -89,12 +96,14 @@ class RegistryTarget:
         kinds = [Kind(kind) for kind in pc.unique(operations["kind"]).to_pylist()]
         outcomes = []
         with self._engine.begin() as connection:
+            if self._postgres:
+                _enter_lane(connection, context)
             _take_fence(connection, context)
             for kind in kinds:
                 # A wave is of one kind as a rule; a filter would copy all of the chunk's attributes.
                 same_kind = pc.equal(operations["kind"], str(kind))
                 rows = operations if len(kinds) == 1 else operations.filter(same_kind)
-                projection = self._projection(kind, context.source_id)
+                projection = self._projection(kind, context.tenant_id, context.source_id)
                 outcome = _apply_all(connection, projection, rows, context)
                 outcomes.append(outcome or _apply_sorted(connection, projection, rows, context))
         return Applied(
@@ -119,36 +128,72 @@ class RegistryTarget:
     def _held(
         self, source: SourceId, kind: Kind, keys: pa.Table
     ) -> list[tuple[bytes | None, str | None]]:
-        projection = self._projection(kind, source)
         held: list[tuple[bytes | None, str | None]] = []
         # On SQLite this begins without the write lock; the names of what is wanted go into a temporary table.
         with self._engine.connect().execution_options(penstock_reading=True) as connection:
+            tenant = _tenant(connection, source)
+            if tenant is None:
+                return [(None, None)] * len(keys)
+            projection = self._projection(kind, tenant, source)
             for start in range(0, len(keys), _KEYS_AT_ONCE):
                 projection.want(connection, _as_operations(keys.slice(start, _KEYS_AT_ONCE), kind))
                 held += projection.held(connection)
         return held
 
-    def _projection(self, kind: Kind, source: SourceId) -> Projection:
-        return Projection(kind=kind, source=source, postgres=self._postgres)
+    def _projection(self, kind: Kind, tenant: TenantId, source: SourceId) -> Projection:
+        return Projection(kind=kind, tenant=tenant, source=source, postgres=self._postgres)
+
+
+def _tenant(connection: Connection, source: SourceId) -> TenantId | None:
+    """Return for whom a source has been published here; None if it never has been."""
+    query = text("SELECT max(tenant_id) FROM target_fence WHERE source_id = :source")
+    found = connection.scalar(query, {"source": source})
+    return None if found is None else TenantId(found)
+
+
+def _enter_lane(connection: Connection, context: ApplyContext) -> None:
+    """Wait for commands on this source to end and keep new ones out; wake up who follows the log.
+
+    This comes before anything is written: so a transaction's number, by which readers order the log, is drawn when
+    those that wrote to the same streams before have committed.
+    """
+    connection.execute(
+        text(f"SELECT pg_advisory_xact_lock({LANE_LOCK}), pg_notify('{CHANNEL}', '')"),
+        {"tenant": context.tenant_id, "source": context.source_id},
+    )
 
 
 def _take_fence(connection: Connection, context: ApplyContext) -> None:
     """Raise the lane's token, and hold its row so that no other worker writes at the same time."""
     statement = text(
-        "INSERT INTO target_fence (source_id, target_id, token) VALUES (:source, :target, :token) "
-        "ON CONFLICT (source_id, target_id) DO UPDATE SET token = excluded.token "
-        "WHERE target_fence.token <= excluded.token RETURNING token"
+        "INSERT INTO target_fence (source_id, target_id, token, tenant_id) "
+        "VALUES (:source, :target, :token, :tenant) ON CONFLICT (source_id, target_id) "
+        "DO UPDATE SET token = excluded.token, tenant_id = excluded.tenant_id "
+        "WHERE target_fence.token <= excluded.token "
+        "AND COALESCE(target_fence.tenant_id, excluded.tenant_id) = excluded.tenant_id RETURNING token"
     )
     values = {
         "source": context.source_id,
         "target": context.target_id,
         "token": context.fencing_token,
+        "tenant": context.tenant_id,
     }
-    if connection.execute(statement, values).first() is None:
-        raise LeaseLost(
-            f"fencing token {context.fencing_token} for source {context.source_id!r} on target "
-            f"{context.target_id!r} is stale: another worker has claimed the lane since"
+    if connection.execute(statement, values).first() is not None:
+        return
+    query = text(
+        "SELECT tenant_id FROM target_fence WHERE source_id = :source AND target_id = :target"
+    )
+    tenant = connection.scalar(query, values)
+    if tenant not in (None, context.tenant_id):
+        raise SourceOfAnother(
+            f"source {context.source_id!r} is declared for tenant {context.tenant_id!r} and has been published "
+            f"into the registry for {tenant!r}, who still sees it and its history: declare it under an id of its "
+            "own, or give it back its tenant"
         )
+    raise LeaseLost(
+        f"fencing token {context.fencing_token} for source {context.source_id!r} on target "
+        f"{context.target_id!r} is stale: another worker has claimed the lane since"
+    )
 
 
 def _apply_all(
@@ -191,7 +236,9 @@ def _apply_sorted(
             raise Moved("rows of the registry have been changed past its fence, a moment ago")
     if so_already:
         # Nothing is left to change, but the event is recorded: it is the operation's receipt.
-        projection.append(connection, rows.take(pa.array(so_already)), context)
+        some = rows.take(pa.array(so_already))
+        stretch = projection.append(connection, some, context, data=UNCHANGED)
+        projection.acknowledge(connection, stretch, context)
     applied = len(to_do) + len(so_already)
     return Applied(
         applied=applied,

@@ -42,7 +42,7 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def _import_all_tables() -> None:
-    for module in _modules("targets"):
+    for module in (*_modules("targets"), *_modules("registry")):
         importlib.import_module(module)
 
 
@@ -58,7 +58,13 @@ def test_the_migrations_make_what_is_declared(control_url: str) -> None:
     engine = open_engine(control_url)
     with engine.connect() as connection:
         context = MigrationContext.configure(
-            connection, opts={"compare_type": True, "compare_server_default": True}
+            connection,
+            opts={
+                "compare_type": True,
+                "compare_server_default": True,
+                # What differs between the databases Alembic cannot declare; the next test compares it.
+                "include_name": lambda name, *_: name != "ix_registry_event_stream",
+            },
         )
         assert compare_metadata(context, metadata) == []
     engine.dispose()

@@ -1,0 +1,162 @@
+"""Reading the log in the order of commits, and following it.
+
+On PostgreSQL transactions commit in another order than they draw numbers in. A reader therefore goes only as far as
+the oldest transaction that is still running, in the order of (transaction, position): nothing can come in before what
+it has read. A long transaction that writes, to whatever table of the server, holds readers up; none makes them skip.
+On SQLite one transaction writes at a time, so positions are in the order of commits.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+
+import psycopg
+from sqlalchemy import Connection, Engine, literal_column, select, tuple_
+from sqlalchemy.sql.elements import ColumnElement
+
+from penstock.identity.ids import TenantId
+from penstock.registry.events import Cursor, RecordedEvent
+from penstock.registry.upcasting import CURRENT, Upcasters
+from resources.registry.rows import EVENT_COLUMNS, recorded_of
+from resources.targets.registry_tables import CHANNEL, registry_event
+
+_WATERMARK: ColumnElement[int] = literal_column(
+    "CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint)"
+)
+_LATECOMERS_S = 0.02
+"""How soon to look again where events are committed that have to wait for an older transaction."""
+_FILE_POLL_S = 0.02
+AT_ONCE = 1_000
+
+
+def read_in(
+    connection: Connection,
+    after: Cursor,
+    *,
+    limit: int,
+    tenant: TenantId | None = None,
+    upcasters: Upcasters = CURRENT,
+) -> list[RecordedEvent]:
+    """Return events after a place, in the order of commits, as far as nothing can come in between any more."""
+    log = registry_event.c
+    place = tuple_(log.transaction_id, log.position)
+    query = select(*EVENT_COLUMNS).where(place > (after.transaction, after.position))
+    if connection.dialect.name == "postgresql":
+        query = query.where(log.transaction_id < _WATERMARK)
+    if tenant is not None:
+        query = query.where(log.tenant_id == tenant)
+    query = query.order_by(log.transaction_id, log.position).limit(limit)
+    return [upcasters.upcast(recorded_of(row)) for row in connection.execute(query)]
+
+
+class RegistryLog:
+    """:class:`penstock.ports.registry.EventReader` on a control database."""
+
+    def __init__(self, engine: Engine, *, upcasters: Upcasters = CURRENT) -> None:
+        self._engine = engine
+        self._upcasters = upcasters
+
+    def read(self, after: Cursor, *, limit: int = AT_ONCE) -> list[RecordedEvent]:
+        """Return what comes after a place."""
+        with self._engine.connect().execution_options(penstock_reading=True) as connection:
+            return read_in(connection, after, limit=limit, upcasters=self._upcasters)
+
+    def follow(self, after: Cursor, *, poll_s: float) -> Iterator[Sequence[RecordedEvent]]:
+        """Yield events as they are committed; an empty sequence after each ``poll_s`` seconds without any.
+
+        Close the iterator to let go of its connection.
+        """
+        signal = (
+            _Notifications(self._engine)
+            if self._engine.dialect.name == "postgresql"
+            else _FileChanges(self._engine)
+        )
+        try:
+            yield from self._follow(after, poll_s, signal)
+        finally:
+            signal.close()
+
+    def _follow(
+        self, after: Cursor, poll_s: float, signal: _Notifications | _FileChanges
+    ) -> Iterator[Sequence[RecordedEvent]]:
+        give_up_at = time.monotonic() + poll_s
+        while True:
+            events = self.read(after)
+            left_s = give_up_at - time.monotonic()
+            if events or left_s <= 0:
+                yield events
+                give_up_at = time.monotonic() + poll_s
+                after = events[-1].cursor if events else after
+            elif self._waits_for_older(after):
+                time.sleep(min(_LATECOMERS_S, left_s))
+            else:
+                signal.wait(left_s)
+
+    def _waits_for_older(self, after: Cursor) -> bool:
+        """Say whether there are events that only an older transaction, still running, keeps from being read."""
+        if self._engine.dialect.name != "postgresql":
+            return False
+        log = registry_event.c
+        place = tuple_(log.transaction_id, log.position)
+        query = select(log.position).where(place > (after.transaction, after.position)).limit(1)
+        with self._engine.connect() as connection:
+            return connection.execute(query).first() is not None
+
+
+class _Notifications:
+    """LISTEN on a connection of its own; one that is lost is made anew after the next wait, which was a poll then."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._url = engine.url.set(drivername="postgresql")
+        self._connection: psycopg.Connection | None = None
+        self._listen()
+
+    def _listen(self) -> None:
+        url = self._url.render_as_string(hide_password=False)
+        self._connection = psycopg.connect(url, autocommit=True)
+        self._connection.execute(f"LISTEN {CHANNEL}")
+
+    def wait(self, timeout_s: float) -> None:
+        """Return after a notification, or after ``timeout_s`` at the latest."""
+        try:
+            if self._connection is None:
+                self._listen()
+            assert self._connection is not None
+            for _ in self._connection.notifies(timeout=timeout_s, stop_after=1):
+                pass
+        except psycopg.OperationalError:
+            self.close()
+            time.sleep(min(timeout_s, 0.5))
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+class _FileChanges:
+    """SQLite's own count of commits by others, which costs no read of the file's pages."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._connection = sqlite3.connect(str(engine.url.database), check_same_thread=False)
+        self._seen = self._version()
+
+    def _version(self) -> int:
+        return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+
+    def wait(self, timeout_s: float) -> None:
+        """Return when someone has committed, or after ``timeout_s`` at the latest."""
+        give_up_at = time.monotonic() + timeout_s
+        while (left_s := give_up_at - time.monotonic()) > 0:
+            version = self._version()
+            if version != self._seen:
+                self._seen = version
+                return
+            time.sleep(min(_FILE_POLL_S, left_s))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
