@@ -215,8 +215,11 @@ _LEDGER_COLUMNS = (
 
 
 def _ledger(rows: Sequence[LedgerRow]) -> Table:
-    lost = (("lost", "lost"),) if any(row.lost for row in rows) else ()
-    columns = (*_LEDGER_COLUMNS, *lost)
+    rare = ("superseded", "lost")
+    columns = (
+        *_LEDGER_COLUMNS,
+        *((name, name) for name in rare if any(getattr(row, name) for row in rows)),
+    )
     names = [name for name, _ in columns]
     made = table("ledger", "type", *names, numbers=names)
     for row in rows:

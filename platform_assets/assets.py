@@ -218,6 +218,7 @@ _LEDGER_COLUMNS = (
     "filtered",
     "held",
     "blocked",
+    "superseded",
     "dead_lettered",
 )
 

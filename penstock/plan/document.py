@@ -95,10 +95,14 @@ class PlanDocument(BaseModel):
 
     @model_serializer(mode="wrap")
     def _without_nothing(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # A plan that decides nothing by field has the bytes, and so the digest, that it always had.
+        # A plan that decides nothing by field, or of which nothing was superseded, has the bytes, and so the digest,
+        # that it always had.
         document: dict[str, Any] = dump(self)
         if not self.merges:
             del document["merges"]
+        for row in document["ledger"]:
+            if not row["superseded"]:
+                del row["superseded"]
         return document
 
     @property

@@ -3,7 +3,7 @@
 ::
 
     extracted + filtered + inferred deletes
-        = created + updated + deleted + unchanged + filtered + held + blocked + dead-lettered
+        = created + updated + deleted + unchanged + filtered + held + blocked + superseded + dead-lettered
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ class LedgerRow(BaseModel):
     """Kept back by a guard."""
     blocked: int = Field(default=0, ge=0)
     """Kept back because what they depend on did not take effect."""
+    superseded: int = Field(default=0, ge=0)
+    """Held, and left out of the release: a newer batch decided about it, or about something that it contains."""
     dead_lettered: int = Field(default=0, ge=0)
     """Refused by validation or by the target."""
     lost: int = Field(default=0, ge=0)
@@ -47,7 +49,8 @@ class LedgerRow(BaseModel):
     def accounted_for(self) -> int:
         """The right side of the balance."""
         took_effect = self.created + self.updated + self.deleted + self.unchanged
-        return took_effect + self.filtered + self.held + self.blocked + self.dead_lettered
+        kept_back = self.held + self.blocked + self.superseded
+        return took_effect + self.filtered + kept_back + self.dead_lettered
 
     @property
     def balanced(self) -> bool:

@@ -138,6 +138,12 @@ class Settlement:
     """Digest of the plan, or id of the batch, that did."""
     drift_ids: tuple[str, ...] = ()
     """Findings of a drift audit that it repairs."""
+    supersedes_rest: bool = False
+    """Whether all else that could have been released of that plan is settled as :data:`SUPERSEDED`."""
+
+
+SUPERSEDED = "superseded"
+"""What settles an operation that was held and is not what a newer batch left it to be."""
 
 
 class Sources(Protocol):
@@ -316,6 +322,22 @@ class PublishStates(Protocol):
 
         Without ``head`` the snapshot stays, without ``ledger`` the recorded one. What ``settlement`` names is settled
         first; then the state's ``exceptions``, ``held``, ``blocked`` and ``rejected`` are counted from what is not.
+        """
+        ...
+
+    def withdraw(
+        self,
+        claim: Claim,
+        *,
+        now: datetime,
+        changes: Mapping[str, Any],
+        attempt: PublishAttempt,
+        settlement: Settlement | None = None,
+        ledger: Sequence[LedgerRow] | None = None,
+    ) -> Claim:
+        """In one transaction: WITHDRAW, record why, settle, store the ledger, and end the lease.
+
+        With ``settlement`` the approval behind is void, and the state's counts are of what is not settled.
         """
         ...
 

@@ -12,6 +12,7 @@ from typing import Any, assert_never
 
 from penstock.batch.manifest import Manifest
 from penstock.errors import PlanChanged
+from penstock.plan.ledger import LedgerRow
 from penstock.ports.approvals import Approval, ApprovalStatus
 from penstock.ports.control import Settlement
 from penstock.ports.drift import DriftStatus
@@ -35,10 +36,14 @@ class FollowUpVoid(Exception):
         *,
         base: StoredPlan | None = None,
         settle: Callable[[Platform], None] = lambda _platform: None,
+        settlement: Settlement | None = None,
+        ledger: Sequence[LedgerRow] | None = None,
     ) -> None:
         super().__init__(why)
         self.settle = settle
         """Marks what asked for it as settled."""
+        self.settlement, self.ledger = settlement, ledger
+        """What is decided about all the same, and the batch's account of it."""
         self.as_it_stood: Mapping[str, Any] = {}
         if base is not None:
             self.as_it_stood = {
@@ -120,24 +125,35 @@ def _release(platform: Platform, state: PublishState) -> FollowUp:
         raise FollowUpVoid(str(changed), state, settle=_voids(approval, str(changed))) from changed
     plan = release.plan
     if not plan.document.operations:
-        why = "nothing that was held is as it was when the plan was made"
-        raise FollowUpVoid(why, state, base=release.base, settle=_voids(approval, why))
-
+        raise FollowUpVoid(
+            "nothing that was held is as it was when the plan was made: newer batches have decided about it",
+            state,
+            base=release.base,
+            settlement=_settlement(platform, plan),
+            ledger=plan.document.ledger,
+        )
     return _releasing(platform, plan)
 
 
 def _releasing(platform: Platform, plan: StoredPlan) -> FollowUp:
+    return FollowUp(
+        plan=plan,
+        moves_snapshot=True,
+        keeps_ledger=True,
+        settlement=lambda: _settlement(platform, plan),
+    )
+
+
+def _settlement(platform: Platform, plan: StoredPlan) -> Settlement:
+    """Return what a release makes up for; what it leaves out is superseded."""
     origin = plan.document.derived_from
     assert origin is not None
-
-    def settlement() -> Settlement:
-        return Settlement(
-            plan_digest=origin.plan_digest,
-            operation_ids=_id_pages(platform, plan),
-            settled_by=plan.document.digest,
-        )
-
-    return FollowUp(plan=plan, moves_snapshot=True, keeps_ledger=True, settlement=settlement)
+    return Settlement(
+        plan_digest=origin.plan_digest,
+        operation_ids=_id_pages(platform, plan),
+        settled_by=plan.document.digest,
+        supersedes_rest=True,
+    )
 
 
 def _approval(platform: Platform, state: PublishState) -> Approval:

@@ -56,6 +56,8 @@ class Holding:
         self.updates = held_update_types(verdicts)
         self._above: dict[str, bytes] = {}
         self._ends: dict[str, bytes] = {}
+        self._stay: dict[str, bytes] = {}
+        """By the key of what they block: held deletes that are never released."""
         self._tallies: dict[tuple[str, Kind, str, str], _Tally] = {}
         self._protected = 0
 
@@ -96,23 +98,28 @@ class Holding:
     # What depends on it -------------------------------------------------------------------------------------
 
     def note(self, operations: pa.Table) -> None:
-        """Note held deletes, before anything that may depend on them is judged."""
+        """Note held deletes, before anything that may depend on them is judged.
+
+        Of several culprits one that is never released counts: what it blocks must not go with the release of others.
+        """
         held = operations.filter(pc.equal(operations["verdict"], OperationVerdict.HELD.value))
-        columns = ["operation_id", "kind", "key", "to_key"]
+        columns = ["operation_id", "kind", "key", "to_key", "guard"]
         for row in held.select(columns).to_pylist():
-            if row["kind"] == Kind.ENTITY:
-                for key in _ancestors(row["key"]):
-                    self._above.setdefault(key, row["operation_id"])
-            else:
-                for key in (row["key"], row["to_key"]):
-                    self._ends.setdefault(key, row["operation_id"])
+            entity = row["kind"] == Kind.ENTITY
+            culprits = self._above if entity else self._ends
+            if row["guard"] in NEVER_RELEASED:
+                culprits = self._stay
+            for key in ancestors(row["key"]) if entity else (row["key"], row["to_key"]):
+                culprits.setdefault(key, row["operation_id"])
 
     def block_deletes(self, operations: pa.Table) -> pa.Table:
         """Block deletes of entities that contain, or stand at the end of, what is held."""
-        if not (self._above or self._ends) or not len(operations):
+        if not (self._stay or self._above or self._ends) or not len(operations):
             return operations
         keys = operations["key"].to_pylist()
-        culprits = [self._above.get(key) or self._ends.get(key) for key in keys]
+        culprits = [
+            self._stay.get(key) or self._above.get(key) or self._ends.get(key) for key in keys
+        ]
         mask = np.array([culprit is not None for culprit in culprits], bool)
         reasons = ["something that it contains, or a relationship of it, is held"] * len(keys)
         return judged(
@@ -180,7 +187,8 @@ def _held(
     )
 
 
-def _ancestors(key: str) -> Iterator[str]:
+def ancestors(key: str) -> Iterator[str]:
+    """Yield the keys of all that contains an entity, the nearest first."""
     while "/" in key:
         key = key.rpartition("/")[0]
         yield key

@@ -358,8 +358,13 @@ class _Publishing:
             message=str(void),
         )
         self.lease.moved(
-            self.platform.control.advance(
-                claim, Move.WITHDRAW, now=now, changes=void.as_it_stood, attempt=attempt
+            self.platform.control.withdraw(
+                claim,
+                now=now,
+                changes=void.as_it_stood,
+                attempt=attempt,
+                settlement=void.settlement,
+                ledger=void.ledger,
             )
         )
         self.plan = None

@@ -2,15 +2,19 @@
 
 The release keeps the operations of the plan that was approved, ids, contents and waves, so that what was approved is
 what runs. Each is held against the snapshot once more: one whose entity is no longer as the approved plan took it to be
-is left out, and stays held. What no approval releases (the guard ``protected``) stays held too.
+is left out, for a newer batch has decided about it. What no approval releases (the guard ``protected``) stays held. And
+with an entity or a relationship that stays, the deletes of what contains it, or stands at its end, are left out too.
+What is left out, and could have been released, is superseded.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -24,7 +28,8 @@ from penstock.plan.ledger import LedgerRow
 from penstock.plan.operations import DIGEST, OPERATION_SCHEMA, Action, Verdict
 from penstock.publish.state import PublishState
 from penstock.snapshot.view import SnapshotView
-from penstock.use_cases.fitting import fits_snapshot
+from penstock.use_cases.fitting import fits_snapshot, is_known
+from penstock.use_cases.holding import ancestors
 from penstock.use_cases.known_rows import KnownRows
 from penstock.use_cases.plan_batch import StoredPlan
 from penstock.use_cases.platform import Platform
@@ -33,6 +38,8 @@ from penstock.use_cases.stored_plans import open_plan, plan_chunks
 PURPOSE = "release"
 _VERDICTS = ["operation_id", "verdict", "guard", "blocked_by"]
 TypeKey = tuple[Kind, str]
+Counted = Counter[tuple[TypeKey, str, str]]
+"""Operations by type, verdict and action."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +49,8 @@ class Release:
     plan: StoredPlan
     base: StoredPlan
     """The plan that was approved."""
-    outdated: int
-    """Held operations that are left out, because the snapshot is no longer what they were planned against."""
+    superseded: int
+    """Operations that are left out, because the snapshot is no longer what they were planned against."""
 
 
 def approved_plan(platform: Platform, state: PublishState) -> StoredPlan:
@@ -65,7 +72,8 @@ def approved_plan(platform: Platform, state: PublishState) -> StoredPlan:
 def plan_release(platform: Platform, state: PublishState) -> Release:
     """Plan what guards held of a batch's plan, and store that plan; without operations where nothing fits any more.
 
-    The same plan, snapshot and ledger give the same bytes. Memory is by the chunk, and 16 bytes a held operation.
+    The same plan, snapshot and ledger give the same bytes. Memory is by the chunk, 16 bytes a held operation, and the
+    keys above those that do not fit.
     """
     base = approved_plan(platform, state)
     known = KnownRows.open(platform, state.source_id, state.target_id)
@@ -75,14 +83,18 @@ def plan_release(platform: Platform, state: PublishState) -> Release:
         lambda path, data: platform.objects.put(prefix + path, data),
         chunk_operations=platform.chunk_operations,
     )
-    released: Counter[tuple[TypeKey, str, str]] = Counter()
-    outdated = 0
-    for operations in _releasable(platform, base):
-        fits = fits_snapshot(known.view, operations)
-        outdated += int((~fits).sum())
-        fitting = operations.filter(pa.array(fits))
-        _count(released, fitting)
-        writer.add(_planned(fitting))
+    released: Counted = Counter()
+    superseded: Counted = Counter()
+    culprits = _culprits(platform, base)
+    staying = _Staying(known.view)
+    for chunk in plan_chunks(platform.objects, base):
+        staying.note(chunk.filter(_chosen(chunk, culprits)), chunk.filter(_never(chunk)))
+    for operations in _releasable(platform, base, culprits):
+        stays = staying.judge(operations)
+        _count(superseded, operations.filter(pa.array(stays)))
+        going = operations.filter(pa.array(~stays))
+        _count(released, going)
+        writer.add(_planned(going))
     ledger = platform.control.get_ledger(state.batch_id, state.target_id)
     document = base.document.model_copy(
         update={
@@ -91,7 +103,7 @@ def plan_release(platform: Platform, state: PublishState) -> Release:
             "snapshot_version": known.view.version,
             "snapshot_digest": known.view.digest,
             "waves": writer.finish(),
-            "ledger": _released_ledger(ledger, released),
+            "ledger": _released_ledger(ledger, released, superseded),
             "derived_from": DerivedFrom(
                 purpose=PURPOSE, plan_digest=base.document.digest, path=base.path
             ),
@@ -101,7 +113,7 @@ def plan_release(platform: Platform, state: PublishState) -> Release:
     return Release(
         plan=StoredPlan(document=document, prefix=prefix),
         base=base,
-        outdated=outdated,
+        superseded=superseded.total(),
     )
 
 
@@ -111,14 +123,47 @@ def _inputs(platform: Platform, base: StoredPlan, view: SnapshotView) -> bytes:
     return digest.digest(digest.TAG_PLAN, *(part.encode() for part in (*parts, size)))
 
 
-def _releasable(platform: Platform, base: StoredPlan) -> Iterator[pa.Table]:
+@dataclass
+class _Staying:
+    """What is no longer as the approved plan took it to be, and what has to stay with it."""
+
+    view: SnapshotView
+    above: set[str] = field(default_factory=set)
+    """Keys of entities that contain something that stays, or stand at its ends."""
+
+    def note(self, releasable: pa.Table, never: pa.Table) -> None:
+        """Note what stays in the target of what is releasable, and of what is not."""
+        outdated = releasable.filter(pa.array(~fits_snapshot(self.view, releasable)))
+        stays = pa.concat_tables([outdated, never])
+        stays = stays.filter(pa.array(is_known(self.view, stays)))
+        for row in stays.select(["kind", "key", "to_key"]).to_pylist():
+            ends = (row["key"], row["to_key"])
+            self.above.update(ancestors(row["key"]) if row["kind"] == Kind.ENTITY else ends)
+
+    def judge(self, operations: pa.Table) -> npt.NDArray[np.bool_]:
+        """Say of each operation whether it is left out."""
+        deletes = pc.and_(
+            pc.equal(operations["kind"], Kind.ENTITY.value),
+            pc.equal(operations["action"], Action.DELETE.value),
+        )
+        held_up = [key in self.above for key in operations["key"].to_pylist()]
+        stays: npt.NDArray[np.bool_] = np.array(held_up, bool)
+        stays &= np.asarray(deletes.to_numpy(), bool)
+        stays |= ~fits_snapshot(self.view, operations)
+        return stays
+
+
+def _releasable(platform: Platform, base: StoredPlan, culprits: pa.Array) -> Iterator[pa.Table]:
     """Yield the held operations that an approval releases, and those that they alone block, by the chunk."""
-    culprits = _culprits(platform, base)
     for chunk in plan_chunks(platform.objects, base):
-        mask = pc.or_(_held(chunk), pc.is_in(chunk["blocked_by"], value_set=culprits))
-        chosen = chunk.filter(pc.fill_null(mask, False))
+        chosen = chunk.filter(_chosen(chunk, culprits))
         if len(chosen):
             yield chosen
+
+
+def _chosen(chunk: pa.Table, culprits: pa.Array) -> pa.ChunkedArray:
+    blocked = pc.is_in(chunk["blocked_by"], value_set=culprits)
+    return pc.fill_null(pc.or_(_held(chunk), blocked), False)
 
 
 def _culprits(platform: Platform, base: StoredPlan) -> pa.Array:
@@ -133,8 +178,11 @@ def _culprits(platform: Platform, base: StoredPlan) -> pa.Array:
 
 def _held(chunk: pa.Table) -> pa.ChunkedArray:
     held = pc.equal(chunk["verdict"], Verdict.HELD.value)
-    never = pc.is_in(chunk["guard"], value_set=pa.array(sorted(NEVER_RELEASED), pa.string()))
-    return pc.and_(held, pc.invert(never))
+    return pc.and_(held, pc.invert(_never(chunk)))
+
+
+def _never(chunk: pa.Table) -> pa.ChunkedArray:
+    return pc.is_in(chunk["guard"], value_set=pa.array(sorted(NEVER_RELEASED), pa.string()))
 
 
 def _planned(operations: pa.Table) -> pa.Table:
@@ -149,25 +197,26 @@ def _planned(operations: pa.Table) -> pa.Table:
     return pa.table(columns, schema=OPERATION_SCHEMA)
 
 
-def _count(released: Counter[tuple[TypeKey, str, str]], operations: pa.Table) -> None:
+def _count(counted: Counted, operations: pa.Table) -> None:
     columns = ["kind", "type_name", "verdict", "action"]
     for group in operations.group_by(columns).aggregate([([], "count_all")]).to_pylist():
         key = (Kind(group["kind"]), group["type_name"])
-        released[key, group["verdict"], group["action"]] += group["count_all"]
+        counted[key, group["verdict"], group["action"]] += group["count_all"]
 
 
 _EFFECT = {Action.CREATE: "created", Action.UPDATE: "updated", Action.DELETE: "deleted"}
 
 
 def _released_ledger(
-    ledger: Sequence[LedgerRow], released: Counter[tuple[TypeKey, str, str]]
+    ledger: Sequence[LedgerRow], released: Counted, superseded: Counted
 ) -> tuple[LedgerRow, ...]:
     """Return the batch's ledger as it will stand once what is released took effect."""
     moved: dict[TypeKey, Counter[str]] = {}
-    for (key, verdict, action), n in released.items():
-        counts = moved.setdefault(key, Counter())
-        counts["held" if verdict == Verdict.HELD else "blocked"] -= n
-        counts[_EFFECT[Action(action)]] += n
+    for counted in (released, superseded):
+        for (key, verdict, action), n in counted.items():
+            counts = moved.setdefault(key, Counter())
+            counts["held" if verdict == Verdict.HELD else "blocked"] -= n
+            counts[_EFFECT[Action(action)] if counted is released else "superseded"] += n
     return tuple(
         row.model_copy(
             update={

@@ -8,11 +8,24 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    and_,
+    false,
+    func,
+    not_,
+    or_,
+    select,
+    update,
+)
 
 from penstock.errors import NotFound, PenstockError
 from penstock.identity.ids import BatchId, SourceId, TargetId
+from penstock.plan.guards import NEVER_RELEASED
 from penstock.ports.control import (
+    SUPERSEDED,
     BegunExecution,
     ChunkRecord,
     Claim,
@@ -168,7 +181,7 @@ def open_exceptions(state: PublishState) -> ColumnElement[bool]:
 def settle(
     connection: Connection, state: PublishState, settlement: Settlement, now: datetime
 ) -> None:
-    """Mark exceptions as made up for."""
+    """Mark exceptions as made up for, or as superseded."""
     table = operation_exception
     for page in settlement.operation_ids:
         mine = and_(
@@ -179,7 +192,33 @@ def settle(
             table.c.settled_by.is_(None),
         )
         connection.execute(update(table).where(mine).values(settled_by=settlement.settled_by))
+    if settlement.supersedes_rest:
+        _supersede_rest(connection, state, settlement.plan_digest)
     repair_drift(connection, settlement, now)
+
+
+def _supersede_rest(connection: Connection, state: PublishState, plan_digest: str) -> None:
+    """Settle what is left of what an approval of a plan releases: what is held, and what that alone blocks."""
+    table, culprit = operation_exception, operation_exception.alias("culprit")
+    mine = and_(
+        table.c.batch_id == state.batch_id,
+        table.c.target_id == state.target_id,
+        table.c.plan_digest == plan_digest,
+        table.c.settled_by.is_(None),
+    )
+    released = select(culprit.c.operation_id).where(
+        culprit.c.batch_id == state.batch_id,
+        culprit.c.target_id == state.target_id,
+        culprit.c.plan_digest == plan_digest,
+        _releasable(culprit),
+    )
+    rest = or_(_releasable(table), table.c.blocked_by.in_(released))
+    connection.execute(update(table).where(mine, rest).values(settled_by=SUPERSEDED))
+
+
+def _releasable(exceptions: FromClause) -> ColumnElement[bool]:
+    never = exceptions.c.guard.in_(sorted(NEVER_RELEASED))
+    return and_(exceptions.c.outcome == "held", not_(func.coalesce(never, false())))
 
 
 def exception_counts(connection: Connection, state: PublishState) -> dict[str, int]:

@@ -34,7 +34,7 @@ from penstock.publish.state import (
     moved,
     requeued,
 )
-from resources.control_db.approvals import use_approvals
+from resources.control_db.approvals import use_approvals, void_approvals
 from resources.control_db.attempts import record_attempt
 from resources.control_db.audit_log import add_act
 from resources.control_db.engine import Database, upsert
@@ -171,6 +171,30 @@ class SqlStates(Database):
                 record_execution(connection, execution)
             _settle_letters(connection, state, now)
         return state
+
+    def withdraw(
+        self,
+        claim: Claim,
+        *,
+        now: datetime,
+        changes: Mapping[str, Any],
+        attempt: PublishAttempt,
+        settlement: Settlement | None = None,
+        ledger: Sequence[LedgerRow] | None = None,
+    ) -> Claim:
+        """In one transaction: WITHDRAW, record why, settle, store the ledger, and end the lease."""
+        with self._writing() as connection:
+            hold(connection, claim)
+            counts: Mapping[str, Any] = {}
+            if settlement is not None:
+                settle(connection, claim.state, settlement, now)
+                void_approvals(connection, claim.state, now, why=attempt.message)
+                counts = exception_counts(connection, claim.state)
+            state = _move(connection, claim, Move.WITHDRAW, now, {**counts, **changes})
+            if ledger is not None:
+                _store_ledger(connection, state, ledger)
+            record_attempt(connection, state, attempt)
+        return replace(claim, state=state)
 
     def end_execution(
         self, claim: Claim, execution: PlanExecution, head: SnapshotHead | None

@@ -226,6 +226,7 @@ publish_ledger = Table(
     Column("blocked", BigInteger, nullable=False),
     Column("dead_lettered", BigInteger, nullable=False),
     Column("lost", BigInteger, nullable=False, server_default="0"),
+    Column("superseded", BigInteger, nullable=False, server_default="0"),
     _of_publish_state(),
 )
 
@@ -262,7 +263,8 @@ operation_exception = Table(
     Column("message", Text, nullable=False),
     Column("guard", String(63)),  # of what is held
     Column("blocked_by", String(32)),  # operation id of the culprit
-    Column("settled_by", String(127)),  # plan digest or batch id of what made up for it
+    # Plan digest or batch id of what made up for it, or "superseded".
+    Column("settled_by", String(127)),
     Column("recorded_at", UtcTimestamp, nullable=False),
     _of_publish_state(),
 )

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from penstock.batch.rows import Kind
 from penstock.errors import LeaseLost, PenstockError
 from penstock.identity.ids import BatchId, SourceId, TargetId
+from penstock.plan.ledger import LedgerRow
+from penstock.ports.approvals import Approval, ApprovalStatus, Decision
 from penstock.ports.attempts import PublishAttempt
 from penstock.ports.control import (
     BegunExecution,
@@ -27,6 +30,7 @@ from tests.contracts.control_values import (
     REGISTRY,
     admit,
     at,
+    claim,
     exception,
     failure,
     finish,
@@ -53,6 +57,16 @@ def attempt(claimed: Claim, minute: float, **fields: Any) -> PublishAttempt:
         "retry_tier": Tier.DELAYED,
     }
     return PublishAttempt(**{**values, **fields})
+
+
+def row(**counts: int) -> LedgerRow:
+    """The account of one type."""
+    return LedgerRow(kind=Kind.ENTITY, type_name="table", extracted=3, **counts)
+
+
+def must_claim_nothing(store: SqlControlStore, now: datetime) -> bool:
+    """Whether the lane is free and nothing waits in it."""
+    return store.list_leases(now=now) == [] and claim(store, now=now) is None
 
 
 def begun(claimed: Claim, **fields: Any) -> BegunExecution:
@@ -307,6 +321,104 @@ class TestExceptions:
         assert (state.exceptions, state.held, state.rejected) == (2, 1, 1)
         assert control_store.list_exceptions(batch, REGISTRY) == [refused, held[3]]
         assert list(control_store.plan_exceptions(batch, REGISTRY, DIGEST)) == held
+
+    @pytest.fixture
+    def asked(self, control_store: SqlControlStore) -> Claim:
+        """The claim on a batch's release: of six exceptions three are held, one of them for good."""
+        batch = admit(control_store, "a", 1)
+        running = start(control_store, must_claim(control_store))
+        found = [
+            exception(0, outcome="held", guard="delete_share"),
+            exception(1, outcome="held", guard="delete_share"),
+            exception(2, outcome="held", guard="protected"),
+            exception(3, outcome="blocked", blocked_by=f"{1:032x}"),
+            exception(4, outcome="blocked", blocked_by=f"{2:032x}"),
+            exception(5, outcome="rejected"),
+        ]
+        control_store.record_exceptions(running, found, now=NOW)
+        head = head_after(control_store, running)
+        control_store.complete(running, now=NOW, changes={}, head=head, ledger=[row(held=3)])
+        decided = Approval(
+            approval_id="a" * 32,
+            batch_id=batch,
+            target_id=REGISTRY,
+            source_id=A,
+            plan_digest=DIGEST,
+            decision=Decision.APPROVE,
+            approver="ada",
+            reason="they left",
+            decided_at=NOW,
+            expires_at=None,
+            status=ApprovalStatus.ACTIVE,
+        )
+        control_store.decide_hold(decided, now=NOW)
+        return must_claim(control_store, now=at(1))
+
+    def test_what_a_release_leaves_out_is_superseded(
+        self, control_store: SqlControlStore, asked: Claim
+    ) -> None:
+        """All that could have been released is decided then; what is never released, and what failed, stays open."""
+        changes = {"plan_digest": RELEASE, "execution_plan_path": "plans/r"}
+        planned = control_store.advance(asked, Move.PLANNED, now=at(1), changes=changes)
+        releasing = control_store.advance(planned, Move.START, now=at(1))
+        settlement = Settlement(
+            plan_digest=DIGEST,
+            operation_ids=[[f"{0:032x}"]],
+            settled_by=RELEASE,
+            supersedes_rest=True,
+        )
+        state = control_store.complete(
+            releasing,
+            now=at(2),
+            changes={},
+            head=head_after(control_store, releasing),
+            ledger=[row(deleted=1, held=1, superseded=1)],
+            settlement=settlement,
+        )
+        assert (state.held, state.blocked, state.rejected) == (1, 1, 1)
+        left = control_store.list_exceptions(state.batch_id, REGISTRY)
+        assert [each.operation_id for each in left] == [f"{n:032x}" for n in (2, 4, 5)]
+        assert control_store.get_ledger(state.batch_id, REGISTRY) == [
+            row(deleted=1, held=1, superseded=1)
+        ]
+        assert [each.status for each in control_store.list_approvals()] == ["used"]
+
+    def test_a_release_that_is_withdrawn_settles_in_the_same_transaction(
+        self, control_store: SqlControlStore, asked: Claim
+    ) -> None:
+        """Nothing fits any more: what was held is superseded, the approval void, and the account says so."""
+        why = attempt(asked, 2, code="withdrawn", message="nothing fits", retry_at=None)
+        settlement = Settlement(
+            plan_digest=DIGEST, operation_ids=(), settled_by=RELEASE, supersedes_rest=True
+        )
+        account = [row(held=1, superseded=2)]
+        ended = control_store.withdraw(
+            asked, now=at(2), changes={}, attempt=why, settlement=settlement, ledger=account
+        )
+        state = control_store.get_state(asked.state.batch_id, REGISTRY)
+        assert ended.state == state
+        assert (state.status, state.plan_digest) == (PublishStatus.COMPLETE, DIGEST)
+        assert (state.held, state.blocked, state.rejected) == (1, 1, 1)
+        assert control_store.get_ledger(state.batch_id, REGISTRY) == account
+        (decided,) = control_store.list_approvals()
+        assert (decided.status, decided.settled_why) == (ApprovalStatus.VOID, "nothing fits")
+        (kept,) = control_store.list_attempts(state.batch_id, REGISTRY)
+        assert kept.message == "nothing fits"
+        assert must_claim_nothing(control_store, at(3))
+
+    def test_one_that_is_withdrawn_without_a_word_stays_as_it_stood(
+        self, control_store: SqlControlStore, asked: Claim
+    ) -> None:
+        """What was held is held, the account as it was, and a worker that lost the lane withdraws nothing."""
+        why = attempt(asked, 2, code="withdrawn", retry_at=None)
+        late = must_claim(control_store, "w2", now=at(10))
+        with pytest.raises(LeaseLost):
+            control_store.withdraw(asked, now=at(11), changes={}, attempt=why)
+        control_store.withdraw(late, now=at(11), changes={}, attempt=why)
+        state = control_store.get_state(asked.state.batch_id, REGISTRY)
+        assert (state.status, state.held, state.exceptions) == (PublishStatus.COMPLETE, 3, 6)
+        assert control_store.get_ledger(state.batch_id, REGISTRY) == [row(held=3)]
+        assert [each.status for each in control_store.list_approvals()] == ["active"]
 
     def test_bad_operations_become_letters_with_their_chunk(
         self, control_store: SqlControlStore

@@ -31,7 +31,7 @@ _CONTROL = {
     "publish_state": "batch_id, target_id, status, intent, mode, exceptions, held, blocked, rejected, error_code, "
     + _COUNTS,
     "publish_ledger": "batch_id, target_id, kind, type_name, extracted, filtered, inferred_deletes, created, updated, "
-    "deleted, unchanged, held, blocked, dead_lettered, lost",
+    "deleted, unchanged, held, blocked, superseded, dead_lettered, lost",
     "operation_exception": 'batch_id, target_id, kind, type_name, "key", to_key, action, outcome, code, guard',
     "dead_letter": 'batch_id, target_id, kind, type_name, "key", to_key, action, code, status, fingerprint, data',
     "approval": "batch_id, decision, status",

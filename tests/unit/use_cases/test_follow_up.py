@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from penstock.batch.guard_policy import GuardPolicy, Protected
 from penstock.batch.manifest import Mode
+from penstock.batch.rows import Entity
+from penstock.errors import IllegalMove
 from penstock.ports.approvals import Approval, ApprovalStatus, Decision
 from penstock.ports.target import Unavailable
 from penstock.publish.retry import RetryPolicy
 from penstock.publish.state import Intent, PublishState, PublishStatus
+from penstock.use_cases.holds import list_holds
 from penstock.use_cases.publish import PublishOptions, publish_next
 from penstock.use_cases.reports import PublishReport
-from tests.fixtures.memory import SOURCE, TARGET, Bench, person
+from tests.fixtures.memory import SOURCE, TARGET, Bench, knows, person
 
 EVERYONE = [person(f"crm/{n}", v=1) for n in range(100)]
 AWAY = Unavailable(message="away")
@@ -146,7 +151,7 @@ def test_an_edited_operation_file_is_not_released(bench: Bench, held: PublishSta
 
 
 def test_where_nothing_fits_any_more_nothing_is_done(bench: Bench, held: PublishState) -> None:
-    """Where a newer batch has changed all that was held, the release is withdrawn."""
+    """Where a newer batch has changed all that was held, the release is withdrawn, and what was held superseded."""
     changed = [person(f"crm/{n}", v=2) for n in range(40, 100)]
     bench.land(changed, mode=Mode.DELTA, scopes=[])
     bench.publish()
@@ -155,18 +160,111 @@ def test_where_nothing_fits_any_more_nothing_is_done(bench: Bench, held: Publish
     assert (state.status, state.plan_digest) == (PublishStatus.COMPLETE, held.plan_digest)
     assert len(names(bench)) == 101
     assert statuses(bench) == [ApprovalStatus.VOID]
+    assert (state.held, state.exceptions) == (0, 0)
+    (row,) = bench.control.get_ledger(held.batch_id, TARGET)
+    assert (row.held, row.superseded, row.deleted, row.balanced) == (0, 60, 0, True)
+    assert list_holds(bench.platform, live_only=False) == []
+    with pytest.raises(IllegalMove, match="holds nothing"):
+        approve(bench, state)
 
 
-def test_what_no_longer_fits_stays_held(bench: Bench, held: PublishState) -> None:
-    """A held delete of an entity that was changed since is left alone; the others are released."""
+def test_one_whose_worker_died_while_it_withdrew_is_withdrawn(
+    bench: Bench, held: PublishState
+) -> None:
+    """What was decided stands with the withdrawal or not at all; the next worker comes to the same."""
+    changed = [person(f"crm/{n}", v=2) for n in range(40, 100)]
+    bench.land(changed, mode=Mode.DELTA, scopes=[])
+    bench.publish()
+    approve(bench, held)
+    kept = bench.control.withdraw
+
+    def dies(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    bench.control.withdraw = dies  # type: ignore[method-assign,assignment]
+    with pytest.raises(KeyboardInterrupt):
+        publish(bench)
+    assert bench.control.get_state(held.batch_id, TARGET).held == 60
+    assert statuses(bench) == [ApprovalStatus.ACTIVE]
+    bench.control.withdraw = kept  # type: ignore[method-assign]
+    bench.clock.sleep(1800)
+    state = publish(bench).state
+    assert (state.status, state.held) == (PublishStatus.COMPLETE, 0)
+    assert statuses(bench) == [ApprovalStatus.VOID]
+
+
+def test_what_no_longer_fits_is_superseded(bench: Bench, held: PublishState) -> None:
+    """A held delete of an entity that was changed since is left alone and decided; the others are released."""
     bench.land([person("crm/50", v=2)], mode=Mode.DELTA, scopes=[])
     bench.publish()
     approve(bench, held)
     state = publish(bench).state
-    assert (state.held, state.metrics.entities_deleted) == (1, 59)
+    assert (state.held, state.exceptions, state.metrics.entities_deleted) == (0, 0, 59)
     assert "crm/50" in names(bench)
-    (exception,) = bench.control.list_exceptions(held.batch_id, TARGET)
-    assert (exception.key, exception.outcome) == ("crm/50", "held")
+    assert bench.control.list_exceptions(held.batch_id, TARGET) == []
+    (row,) = bench.control.get_ledger(held.batch_id, TARGET)
+    assert (row.held, row.superseded, row.deleted, row.balanced) == (0, 1, 59, True)
+    assert statuses(bench) == [ApprovalStatus.USED]
+
+
+FAMILY = [
+    Entity(entity_type="team", entity_key="crm/x"),
+    *(person(f"crm/x/{n}", v=1) for n in range(40)),
+    person("crm/y", v=1),
+    person("crm/z", v=1),
+    knows("crm/y", "crm/z"),
+]
+
+
+def test_what_contains_something_newer_is_superseded_with_it(bench: Bench) -> None:
+    """A container is not deleted while a newer batch's entity lies in it, nor the end of a newer relationship."""
+    bench.land(FAMILY)
+    bench.publish()
+    bench.land([])
+    state = bench.publish(guard_policy=GuardPolicy(max_delete_share=0.1)).state
+    assert state.held + state.blocked == len(FAMILY)
+    changed = [person("crm/x/7", v=2), replace(knows("crm/y", "crm/z"), attributes={"since": 1})]
+    bench.land(changed, mode=Mode.DELTA, scopes=[])
+    bench.publish()
+    approve(bench, state)
+    after = publish(bench).state
+    assert names(bench) == {"crm/x", "crm/x/7", "crm/y", "crm/z"}
+    assert len(bench.target.relationships) == 1
+    assert (after.held, after.blocked, after.exceptions) == (0, 0, 0)
+    rows = bench.control.get_ledger(state.batch_id, TARGET)
+    assert all(row.balanced for row in rows)
+    assert {row.type_name: row.superseded for row in rows} == {"team": 1, "person": 3, "knows": 1}
+
+
+def test_what_contains_something_gone_is_released(bench: Bench) -> None:
+    """What a newer batch has deleted itself is superseded, and keeps nothing else back."""
+    bench.land(FAMILY)
+    bench.publish()
+    bench.land([])
+    state = bench.publish(guard_policy=GuardPolicy(max_delete_share=0.1)).state
+    bench.land([person("crm/x/7", deleted=True)], mode=Mode.DELTA, scopes=[])
+    bench.publish()
+    approve(bench, state)
+    assert publish(bench).state.exceptions == 0
+    assert names(bench) == set()
+    rows = bench.control.get_ledger(state.batch_id, TARGET)
+    assert {row.type_name: row.superseded for row in rows} == {"team": 0, "person": 1, "knows": 0}
+
+
+def test_what_is_protected_is_neither_released_nor_superseded(bench: Bench) -> None:
+    """An approval does not reach it: it stays held, and what contains it is not deleted."""
+    bench.land(FAMILY)
+    bench.publish()
+    bench.land([])
+    protected = (Protected(entity_type="person", entity_key="crm/x/3"),)
+    policy = GuardPolicy(max_delete_share=0.1, protected=protected)
+    state = bench.publish(guard_policy=policy).state
+    approve(bench, state)
+    after = publish(bench).state
+    assert names(bench) == {"crm/x", "crm/x/3"}
+    (left,) = bench.control.list_exceptions(state.batch_id, TARGET)
+    assert (left.key, left.outcome, after.held) == ("crm/x/3", "held", 1)
+    assert all(row.balanced for row in bench.control.get_ledger(state.batch_id, TARGET))
 
 
 def test_a_release_that_was_begun_goes_on(bench: Bench, held: PublishState) -> None:

@@ -40,7 +40,7 @@ def test_a_release_holds_just_what_was_held(bench: Bench) -> None:
     judgement = ["verdict", "reason", "guard", "blocked_by"]
     assert found.drop(judgement).equals(held.drop(judgement))
     assert set(found["verdict"].to_pylist()) == {"planned"}
-    assert release.outdated == 0
+    assert release.superseded == 0
     assert release.plan.document.derived_from is not None
     assert release.plan.document.derived_from.plan_digest == state.plan_digest
     (row,) = release.plan.document.ledger
@@ -61,7 +61,7 @@ def test_planning_a_release_again_gives_the_same_bytes(bench: Bench) -> None:
 
 
 def test_what_changed_since_is_left_out(bench: Bench) -> None:
-    """An entity that a newer delta touched is no longer what was approved: its operation stays held."""
+    """An entity that a newer delta touched is no longer what was approved: its operation is superseded."""
     state = asked(bench)
     claim = bench.control.claim(
         "other", now=bench.clock.now(), lease_s=60, policy=bench.platform.queue_policy
@@ -71,12 +71,12 @@ def test_what_changed_since_is_left_out(bench: Bench) -> None:
     bench.land([person("crm/50", v=9), person("crm/60", deleted=True)], mode=Mode.DELTA)
     bench.publish()
     release = plan_release(bench.platform, state)
-    assert release.outdated == 2
+    assert release.superseded == 2
     keys = operations(bench, release.plan.path)["key"].to_pylist()
     assert len(keys) == 58
     assert not {"crm/50", "crm/60"} & set(keys)
     (row,) = release.plan.document.ledger
-    assert (row.deleted, row.held) == (58, 2)
+    assert (row.deleted, row.held, row.superseded, row.balanced) == (58, 0, 2, True)
 
 
 def test_a_plan_that_was_edited_is_not_released(bench: Bench) -> None:
