@@ -350,13 +350,13 @@ def _empty(engine: Engine) -> None:
 
 _EVENT = (
     "operation_id, source_id, tenant_id, kind, type_name, key, to_key, action, attributes, before_digest, "
-    "after_digest, batch_id, plan_digest, fencing_token, recorded_at"
+    "after_digest, batch_id, plan_digest, fencing_token, recorded_at, transaction_id"
 )
-_ENTITY = "source_id, type_name, key, tenant_id, attributes, digest, operation_id, updated_at"
+_ENTITY = "source_id, type_name, key, tenant_id, attributes, digest, operation_id, updated_at, updated_by, version"
 _OVERWRITE = (
-    "ON CONFLICT (source_id, type_name, key) DO UPDATE SET tenant_id = excluded.tenant_id, "
+    "ON CONFLICT (tenant_id, type_name, source_id, key) DO UPDATE SET "
     "attributes = excluded.attributes, digest = excluded.digest, operation_id = excluded.operation_id, "
-    "updated_at = excluded.updated_at"
+    "updated_at = excluded.updated_at, updated_by = excluded.updated_by, version = registry_entity.version + 1"
 )
 _COLUMNS = (
     "operation_id",
@@ -382,19 +382,20 @@ def _bare_postgres(driver: Any, chunk: pa.Table) -> None:
             for piece in binary_copy([chunk[name] for name in _COLUMNS]):
                 copy.write(piece)
         cursor.execute(
-            f"INSERT INTO registry_event ({_EVENT}) SELECT operation_id, 'bench', 'default', 'entities', type_name, "
-            "key, to_key, action, attributes, before_digest, after_digest, 'bench', 'bench', 1, now() FROM bare_stage"
+            f"INSERT INTO registry_event ({_EVENT}) SELECT operation_id, 'bench', 'default', 'entity', type_name, "
+            "key, to_key, action, attributes, before_digest, after_digest, 'bench', 'bench', 1, now(), 1 "
+            "FROM bare_stage"
         )
         cursor.execute(
             f"INSERT INTO registry_entity ({_ENTITY}) SELECT 'bench', type_name, key, 'default', attributes, "
-            f"after_digest, operation_id, now() FROM bare_stage {_OVERWRITE}"
+            f"after_digest, operation_id, now(), 'batch:bench', 1 FROM bare_stage {_OVERWRITE}"
         )
 
 
 def _bare_log(driver: Any, chunk: pa.Table) -> None:
-    shared = ["bench", "default", "entities", "bench", "bench", 1, datetime.now(UTC)]
+    shared = ["bench", "default", "entity", "bench", "bench", 1, datetime.now(UTC), 1]
     names = (
-        "source_id, tenant_id, kind, batch_id, plan_digest, fencing_token, recorded_at, "
+        "source_id, tenant_id, kind, batch_id, plan_digest, fencing_token, recorded_at, transaction_id, "
         + ", ".join(_COLUMNS)
     )
     sequence = "pg_get_serial_sequence('registry_event', 'position')"
@@ -405,7 +406,7 @@ def _bare_log(driver: Any, chunk: pa.Table) -> None:
                 copy.write(piece)
         cursor.execute(
             f"INSERT INTO registry_entity ({_ENTITY}) SELECT source_id, type_name, key, tenant_id, attributes, "
-            "after_digest, operation_id, recorded_at FROM registry_event WHERE position > %s AND "
+            "after_digest, operation_id, recorded_at, 'batch:bench', 1 FROM registry_event WHERE position > %s AND "
             f"position <= currval({sequence}) {_OVERWRITE}",
             [after],
         )
@@ -414,13 +415,13 @@ def _bare_log(driver: Any, chunk: pa.Table) -> None:
 def _bare_sqlite(driver: Any, chunk: pa.Table) -> None:
     rows = list(zip(*(chunk[name].to_pylist() for name in _COLUMNS), strict=True))
     driver.executemany(
-        f"INSERT INTO registry_event ({_EVENT}) VALUES (?1, 'bench', 'default', 'entities', ?2, ?3, ?4, ?5, ?6, ?7, "
-        "?8, 'bench', 'bench', 1, '2026-01-01 00:00:00.000000')",
+        f"INSERT INTO registry_event ({_EVENT}) VALUES (?1, 'bench', 'default', 'entity', ?2, ?3, ?4, ?5, ?6, ?7, "
+        "?8, 'bench', 'bench', 1, '2026-01-01 00:00:00.000000', 0)",
         rows,
     )
     driver.executemany(
         f"INSERT INTO registry_entity ({_ENTITY}) SELECT 'bench', ?2, ?3, 'default', ?6, ?8, ?1, "
-        f"'2026-01-01 00:00:00.000000' WHERE ?4 IS NULL AND ?5 <> 'delete' AND ?7 IS ?7 {_OVERWRITE}",
+        f"'2026-01-01 00:00:00.000000', 'batch:bench', 1 WHERE ?4 IS NULL AND ?5 <> 'delete' AND ?7 IS ?7 {_OVERWRITE}",
         rows,
     )
 
@@ -464,10 +465,16 @@ def _merge(session: Session, row: dict[str, Any], now: datetime) -> None:
     for name in _COLUMNS:
         setattr(event, name, row[name])
     shared = {"source_id": str(SOURCE), "tenant_id": "default"}
-    more = {"kind": "entities", "batch_id": "bench", "plan_digest": "bench", "fencing_token": 1}
+    more = {"kind": "entity", "batch_id": "bench", "plan_digest": "bench", "fencing_token": 1}
+    more["transaction_id"] = 1
     for name, value in {**shared, **more, "recorded_at": now}.items():
         setattr(event, name, value)
-    content = {"digest": row["after_digest"], "updated_at": now}
+    content = {
+        "digest": row["after_digest"],
+        "updated_at": now,
+        "updated_by": "batch:bench",
+        "version": 1,
+    }
     same = {name: row[name] for name in ("type_name", "key", "attributes", "operation_id")}
     for name, value in {**shared, **same, **content}.items():
         setattr(entity, name, value)
