@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -141,5 +141,41 @@ class Target(Protocol):
         ``keys``, in order: those columns, ``digest`` (``fixed_size_binary(16)``, null if absent) and ``attributes``.
         Where ``keys`` has :data:`PUBLISHED`, a target that keeps single values, and could not tell their whole
         otherwise, answers with that text, changed where its values differ. Raises :class:`TargetDown`.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeldName:
+    """What names an entity or a relationship that a target holds of a source."""
+
+    type_name: str
+    key: str
+    to_key: str | None = None
+
+
+HELD_SCHEMA = pa.schema(
+    [
+        pa.field("type_name", pa.string(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("to_key", pa.string()),
+        pa.field("digest", pa.binary(16)),
+        pa.field("attributes", pa.string()),
+    ]
+)
+"""What a target lists. ``attributes`` are null where it keeps no text."""
+
+
+@runtime_checkable
+class ListingTarget(Target, Protocol):
+    """A target that can say what it holds without being asked by name."""
+
+    def list_held(
+        self, source: SourceId, kind: Kind, *, after: HeldName | None, limit: int
+    ) -> pa.Table:
+        """Return the next rows that the target holds of a source, in an order of its own that stays.
+
+        ``after`` is the last of the page before. The answer is of :data:`HELD_SCHEMA`; fewer than ``limit`` rows are
+        the last. Raises :class:`TargetDown`.
         """
         ...

@@ -18,9 +18,11 @@ from penstock.errors import LeaseLost, PenstockError
 from penstock.identity.ids import SourceId, TargetId, TenantId, target_id
 from penstock.plan.operations import DIGEST
 from penstock.ports.target import (
+    HELD_SCHEMA,
     Applied,
     ApplyContext,
     ApplyOutcome,
+    HeldName,
     OperationFailure,
     TargetDown,
     Unavailable,
@@ -29,6 +31,7 @@ from resources.control_db.engine import DatabaseUnreachable
 from resources.control_db.schema import upgrade
 from resources.targets.outcomes import down, outcome_of
 from resources.targets.preconditions import Moved, conflict, unstorable
+from resources.targets.registry_listing import list_held
 from resources.targets.registry_log import UNCHANGED, Projection
 from resources.targets.registry_tables import CHANNEL, LANE_LOCK
 
@@ -124,6 +127,22 @@ class RegistryTarget:
         digests = pa.array([digest for digest, _ in held], DIGEST)
         attributes = pa.array([text for _, text in held], pa.string())
         return keys.append_column("digest", digests).append_column("attributes", attributes)
+
+    def list_held(
+        self, source: SourceId, kind: Kind, *, after: HeldName | None, limit: int
+    ) -> pa.Table:
+        """Return the next rows of a source by type and key.
+
+        Raises :class:`~penstock.ports.target.TargetDown` if the database does not answer.
+        """
+        try:
+            with self._engine.connect().execution_options(penstock_reading=True) as connection:
+                tenant = _tenant(connection, source)
+                if tenant is None:
+                    return HELD_SCHEMA.empty_table()
+                return list_held(connection, tenant, source, kind, after=after, limit=limit)
+        except (exc.SQLAlchemyError, psycopg.Error) as error:
+            raise down(error, mend=_MEND) from error
 
     def _held(
         self, source: SourceId, kind: Kind, keys: pa.Table

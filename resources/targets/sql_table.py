@@ -38,10 +38,12 @@ from penstock.errors import LeaseLost, PenstockError
 from penstock.identity.ids import SourceId, TargetId, target_id
 from penstock.plan.operations import DIGEST
 from penstock.ports.target import (
+    HELD_SCHEMA,
     PUBLISHED,
     Applied,
     ApplyContext,
     ApplyOutcome,
+    HeldName,
     OperationFailure,
     Rejected,
     TargetDown,
@@ -51,8 +53,15 @@ from resources.control_db.tables import UtcTimestamp
 from resources.targets.column_values import Refused
 from resources.targets.outcomes import TargetTablesWrong, down, outcome_of
 from resources.targets.preconditions import Moved, unstorable
-from resources.targets.table_mapping import MappedTable, TableMapping, generic_table, mapped_tables
-from resources.targets.table_rows import Changes, TypeRows
+from resources.targets.table_mapping import (
+    SOURCE,
+    TYPE_NAME,
+    MappedTable,
+    TableMapping,
+    generic_table,
+    mapped_tables,
+)
+from resources.targets.table_rows import Changes, Held, TypeRows
 
 BUSY_TIMEOUT_S = 30
 _KEYS_AT_ONCE = 500
@@ -221,6 +230,39 @@ class SqlTableTarget:
                         found[n] = (there.digest, text)
         return found
 
+    def list_held(
+        self, source: SourceId, kind: Kind, *, after: HeldName | None, limit: int
+    ) -> pa.Table:
+        """Return the next rows of a source by type and key, those of mapped types from their own tables alone.
+
+        Raises :class:`~penstock.ports.target.TargetDown` if the database does not answer.
+        """
+        found: list[dict[str, Any]] = []
+        try:
+            with self._engine.begin() as connection:
+                for type_name in self._types(connection, source, kind):
+                    if len(found) >= limit or (after is not None and type_name < after.type_name):
+                        continue
+                    of_type = TypeRows(
+                        mapped=self._table(kind, type_name), source=source, type_name=type_name
+                    )
+                    begins = (
+                        _key_of(after, kind) if after and type_name == after.type_name else None
+                    )
+                    page = of_type.page(connection, after=begins, limit=limit - len(found))
+                    found += (_listed(type_name, key, held) for key, held in page)
+        except exc.SQLAlchemyError as error:
+            raise down(error, mend=_MEND) from error
+        return pa.Table.from_pylist(found, schema=HELD_SCHEMA)
+
+    def _types(self, connection: Connection, source: SourceId, kind: Kind) -> list[str]:
+        """Return the types that there may be rows of, in order."""
+        mapped = {name for of_kind, name in self._mapped if of_kind is kind}
+        table = self._generic[kind].table
+        mine = table.c[SOURCE] == source
+        query = select(table.c[TYPE_NAME]).where(mine).distinct()
+        return sorted(mapped.union(connection.scalars(query)))
+
     def _table(self, kind: Kind, type_name: str) -> MappedTable:
         return self._mapped.get((kind, type_name), self._generic[kind])
 
@@ -334,6 +376,20 @@ def _ignoring_a_lost_race(connection: Connection) -> Iterator[None]:
             yield
     except exc.IntegrityError:
         return
+
+
+def _key_of(name: HeldName, kind: Kind) -> tuple[str, ...]:
+    return (name.key,) if kind is Kind.ENTITY else (name.key, name.to_key or "")
+
+
+def _listed(type_name: str, key: tuple[str, ...], held: Held) -> dict[str, Any]:
+    return {
+        "type_name": type_name,
+        "key": key[0],
+        "to_key": key[1] if len(key) > 1 else None,
+        "digest": held.digest,
+        "attributes": held.attributes,
+    }
 
 
 def _numbers_by_type(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:

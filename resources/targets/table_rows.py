@@ -98,6 +98,18 @@ class TypeRows:
                 found[key] = held
         return found
 
+    def page(
+        self, connection: Connection, *, after: Key | None, limit: int
+    ) -> list[tuple[Key, Held]]:
+        """Return the next rows in the order of their keys."""
+        columns = [self.mapped.table.c[name] for name in self.mapped.key_columns]
+        query = self._query(with_attributes=True, with_values=False).order_by(*columns)
+        if after is not None:
+            # The first condition is one that an index over the keys can begin at.
+            behind = and_(columns[0] == after[0], columns[-1] > after[-1])
+            query = query.where(columns[0] >= after[0], or_(columns[0] > after[0], behind))
+        return [self._held(row) for row in connection.execute(query.limit(limit)).mappings()]
+
     def _query(self, *, with_attributes: bool, with_values: bool) -> Select[Any]:
         columns = self.mapped.table.c
         names = [*self.mapped.key_columns, DIGEST]

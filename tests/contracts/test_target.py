@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -15,11 +16,20 @@ import pytest
 
 from penstock.batch.rows import SCHEMAS, Kind
 from penstock.errors import LeaseLost
-from penstock.identity.digest import entity_digest, halves, relationship_digest
+from penstock.identity.digest import digest, entity_digest, halves, relationship_digest
 from penstock.identity.ids import BatchId, SourceId, TargetId, TenantId
 from penstock.plan.build import Origin, Side, build_operations
 from penstock.plan.operations import Action
-from penstock.ports.target import Applied, ApplyContext, Outcome, Rejected, Target
+from penstock.ports.target import (
+    HELD_SCHEMA,
+    Applied,
+    ApplyContext,
+    HeldName,
+    ListingTarget,
+    Outcome,
+    Rejected,
+    Target,
+)
 from resources.control_db.engine import open_engine
 from resources.targets.http import open_http
 from resources.targets.http_settings import HttpEndpoint
@@ -38,26 +48,40 @@ CONTEXT = ApplyContext(
 )
 
 
-@pytest.fixture(
-    params=[
-        "registry-sqlite",
-        pytest.param("registry-postgres", marks=pytest.mark.postgres),
-        "sql_table-sqlite",
-        pytest.param("sql_table-postgres", marks=pytest.mark.postgres),
-        "http",
-    ]
-)
-def target(
-    request: pytest.FixtureRequest, new_control_url: Callable[[str], str]
-) -> Iterator[Target]:
+LISTING = [
+    "registry-sqlite",
+    pytest.param("registry-postgres", marks=pytest.mark.postgres),
+    "sql_table-sqlite",
+    pytest.param("sql_table-postgres", marks=pytest.mark.postgres),
+]
+NewUrl = Callable[[str], str]
+
+
+@pytest.fixture(params=[*LISTING, "http"])
+def target(request: pytest.FixtureRequest, new_control_url: NewUrl) -> Iterator[Target]:
     """Each target, those in a database once on SQLite and once on PostgreSQL."""
-    name, _, database = request.param.partition("-")
-    if name == "http":
-        endpoint: Endpoint = request.getfixturevalue("http_endpoint")
-        http = open_http(HttpEndpoint(url=endpoint.url(uuid4().hex)), name)
-        yield http
-        http.close()
+    if request.param != "http":
+        with opened(request.param, new_control_url) as made:
+            yield made
         return
+    endpoint: Endpoint = request.getfixturevalue("http_endpoint")
+    http = open_http(HttpEndpoint(url=endpoint.url(uuid4().hex)), "http")
+    yield http
+    http.close()
+
+
+@pytest.fixture(params=LISTING)
+def listing(request: pytest.FixtureRequest, new_control_url: NewUrl) -> Iterator[ListingTarget]:
+    """Each target that can say what it holds."""
+    with opened(request.param, new_control_url) as made:
+        assert isinstance(made, ListingTarget)
+        yield made
+
+
+@contextmanager
+def opened(param: str, new_control_url: NewUrl) -> Iterator[Target]:
+    """Open a target in a fresh database."""
+    name, _, database = param.partition("-")
     engine = open_engine(new_control_url(database))
     made: Target = open_registry(engine) if name == "registry" else open_sql_table(engine, "tables")
     made.prepare()
@@ -144,6 +168,20 @@ def held(target: Target, *keys: str) -> list[str | None]:
         "attributes"
     ].to_pylist()
     return attributes
+
+
+def listed(target: ListingTarget, kind: Kind, *, limit: int) -> list[tuple[str | None, ...]]:
+    """Return the names of all that is held, page by page."""
+    names: list[tuple[str | None, ...]] = []
+    after = None
+    while True:
+        page = target.list_held(CONTEXT.source_id, kind, after=after, limit=limit)
+        assert page.schema == HELD_SCHEMA
+        rows = page.select(["type_name", "key", "to_key"]).to_pylist()
+        names += [tuple(row.values()) for row in rows]
+        if len(rows) < limit:
+            return names
+        after = HeldName(**rows[-1])
 
 
 def test_operations_take_effect(target: Target) -> None:
@@ -341,3 +379,50 @@ def test_a_large_chunk_goes_in_whole(target: Target) -> None:
         applied=10_000, already_applied=0
     )
     assert held(target, rows[-1][0]) == [rows[-1][1]]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+def test_what_is_held_is_listed_page_by_page(listing: ListingTarget, limit: int) -> None:
+    """Each row of a source once, whatever its type and however long the pages; nothing of other sources."""
+    keys = ["crm/a", "crm/a b", "crm/b", "crm/日本", "crm/é"]
+    persons = operations(Action.CREATE, [(key, "{}") for key in keys])
+    listing.apply(pa.concat_tables([persons, of_type(persons, "team")]), CONTEXT)
+    listing.apply(edges(Action.CREATE, [("a", "b"), ("a", "c"), ("b", "a"), ("b", "b")]), CONTEXT)
+    other = replace(CONTEXT, source_id=SourceId("erp"))
+    listing.apply(operations(Action.CREATE, [("erp/a", "{}")], version=1), other)
+    expected = [(name, key, None) for name in ("person", "team") for key in keys]
+    assert sorted(listed(listing, Kind.ENTITY, limit=limit)) == sorted(expected)
+    ends = [("knows", *pair) for pair in (("a", "b"), ("a", "c"), ("b", "a"), ("b", "b"))]
+    assert sorted(listed(listing, Kind.RELATIONSHIP, limit=limit)) == ends
+
+
+def test_what_is_listed_is_as_it_is_read_back(listing: ListingTarget) -> None:
+    """Digest and attributes come with the names; what was deleted does not come at all."""
+    listing.apply(operations(Action.CREATE, [("crm/a", '{"n":1}'), ("crm/b", "{}")]), CONTEXT)
+    listing.apply(operations(Action.DELETE, [("crm/b", "{}")]), CONTEXT)
+    (row,) = listing.list_held(CONTEXT.source_id, Kind.ENTITY, after=None, limit=9).to_pylist()
+    digest = entity_digest("person", "crm/a", b'{"n":1}')
+    assert (row["key"], row["digest"], row["attributes"]) == ("crm/a", digest, '{"n":1}')
+
+
+def test_of_a_source_that_never_came_nothing_is_listed(listing: ListingTarget) -> None:
+    """An unknown source is no error."""
+    assert len(listing.list_held(SourceId("never"), Kind.ENTITY, after=None, limit=9)) == 0
+
+
+def test_an_endpoint_cannot_list(http_endpoint: Endpoint) -> None:
+    """The protocol has no call for it, and the target does not say otherwise."""
+    http = open_http(HttpEndpoint(url=http_endpoint.url(uuid4().hex)), "http")
+    assert not isinstance(http, ListingTarget)
+    http.close()
+
+
+def of_type(rows: pa.Table, type_name: str) -> pa.Table:
+    """The same operations on rows of another type."""
+    ids = [digest(b"t", name) for name in rows["operation_id"].to_pylist()]
+    changed = {
+        "operation_id": pa.array(ids, pa.binary(16)),
+        "type_name": pa.array([type_name] * len(rows)),
+    }
+    columns = [changed.get(name, rows[name]) for name in rows.schema.names]
+    return pa.table(columns, schema=rows.schema)
