@@ -28,6 +28,7 @@ TAG_CONTAINER: Final = b"C"
 TAG_OPERATION: Final = b"O"
 TAG_PLAN: Final = b"P"
 TAG_SNAPSHOT: Final = b"S"
+TAG_SCHEMA: Final = b"J"
 
 U64 = npt.NDArray[np.uint64]
 
