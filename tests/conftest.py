@@ -7,6 +7,7 @@ A run tries the same examples each time, however slow the machine is. To search 
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = [
+    "tests.fixtures.browser",
     "tests.fixtures.clock",
     "tests.fixtures.http_endpoint",
     "tests.fixtures.inbox",

@@ -1,0 +1,293 @@
+"""The registry's pages in a real browser, over a real server and a real database: what a person sees and does."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import secrets
+import shutil
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from playwright.sync_api import Page, expect
+
+from control_plane.registry.app import create_app
+from control_plane.registry.backend import Backend
+from control_plane.registry.gate import SESSION_COOKIE
+from control_plane.registry.pages.router import router
+from penstock.identity.ids import TenantId
+from penstock.registry.access import Role
+from penstock.registry.commands import Caller, Command, Create, Delete, Deprecate, MergePatch
+from penstock.registry.events import StreamId
+from penstock.registry.identifiers import entity_stream, relationship_stream
+from penstock.use_cases.access_tokens import create_token
+from penstock.use_cases.acts import By
+from penstock.use_cases.registry_commands import carry_out
+from penstock.use_cases.registry_platform import Done, RegistryPlatform
+from resources.control_db.engine import open_engine
+from resources.control_db.store import SqlControlStore
+from resources.registry.store import SqlRegistryStore
+from resources.registry.tokens import SqlTokens
+from tests.fixtures.clock import FixedClock
+
+ACME, OTHER = TenantId("acme"), TenantId("other")
+ORDERS = "warehouse/sales/orders"
+BAD = "<script>document.title = 'owned'</script>"
+
+
+@dataclass
+class Site:
+    """A registry with something in it, and its server."""
+
+    url: str
+    platform: RegistryPlatform
+    tokens: SqlTokens
+    port: int = 0
+    token: str = field(default="", repr=False)
+
+    def do(self, command: Command, *, tenant: TenantId = ACME, by: str = "ada") -> Done:
+        """Carry a command out."""
+        answer = carry_out(self.platform, command, Caller(tenant_id=tenant, actor=by))
+        assert isinstance(answer, Done), answer
+        return answer
+
+    def new_token(self, tenant: TenantId = ACME, role: Role = Role.READER) -> str:
+        """Make a token."""
+        made = create_token(
+            self.tokens,
+            tenant=tenant,
+            role=role,
+            name="ada",
+            lifetime=timedelta(days=1),
+            by=By(actor="test", reason="a test"),
+            now=self.platform.clock.now(),
+        )
+        return made.text
+
+    def address(self, path: str) -> str:
+        """Return where a page is."""
+        return f"http://127.0.0.1:{self.port}/registry{path}"
+
+
+def table(key: str, tenant: TenantId = ACME) -> StreamId:
+    stream = entity_stream(tenant, "table", key)
+    assert isinstance(stream, StreamId)
+    return stream
+
+
+def feeds(from_key: str, to_key: str) -> StreamId:
+    stream = relationship_stream(ACME, "feeds", from_key, to_key)
+    assert isinstance(stream, StreamId)
+    return stream
+
+
+@pytest.fixture(scope="module")
+def site(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Serve a registry over HTTP."""
+    file = tmp_path_factory.mktemp("registry") / "control.db"
+    shutil.copy(migrated_sqlite, file)
+    control_url = f"sqlite:///{file}"
+    engine, control = open_engine(control_url), SqlControlStore(control_url)
+    numbers = itertools.count(1)
+    clock = FixedClock(datetime(2026, 1, 1, tzinfo=UTC))
+    platform = RegistryPlatform(
+        store=SqlRegistryStore(engine),
+        clock=clock,
+        new_id=lambda: next(numbers).to_bytes(16, "big"),
+    )
+    tokens = SqlTokens.from_engine(engine)
+    found = Site(url=control_url, platform=platform, tokens=tokens)
+    backend = Backend(platform=platform, tokens=tokens, audit=control)
+    app = create_app(backend, pages=router)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
+    running = threading.Thread(target=server.run)
+    running.start()
+    try:
+        for _ in range(400):
+            if server.started:
+                break
+            running.join(0.05)
+        assert server.started
+        found.port = server.servers[0].sockets[0].getsockname()[1]
+        found.token = found.new_token()
+        yield found
+    finally:
+        server.should_exit = True
+        running.join(20)
+        control.close()
+        engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def filled(site: Site) -> Site:
+    """Write a table with a history, what it feeds, and somebody else's."""
+    for n in range(60):
+        key = f"warehouse/sales/table_{n:02}"
+        attributes = {"owner": "ada" if n % 2 else "bob", "rows": n, "note": BAD}
+        site.do(Create(stream=table(key), attributes=attributes))
+    site.do(Create(stream=table(ORDERS), attributes={"owner": "bob", "rows": 1}))
+    site.do(Create(stream=feeds(ORDERS, "warehouse/sales/table_01"), attributes={}))
+    site.do(Create(stream=feeds("warehouse/sales/table_02", ORDERS), attributes={}))
+    first = site.platform.store.get(table(ORDERS))
+    assert first is not None
+    patch: Mapping[str, Any] = {"rows": 2, "owner": None, "columns": ["id"]}
+    expected = first.version_tag
+    site.do(MergePatch(stream=table(ORDERS), patch=patch, expected=expected, reason="a column"))
+    site.do(Deprecate(stream=table(ORDERS), reason="use orders_v2"))
+    site.do(Create(stream=table("gone"), attributes={"rows": 1}))
+    site.do(Delete(stream=table("gone"), reason="dropped"))
+    site.do(Create(stream=table("secret/plan", OTHER), attributes={}), tenant=OTHER)
+    return site
+
+
+def sign_in(page: Page, site: Site, path: str = "/", token: str | None = None) -> None:
+    """Go to a page and sign in on the way."""
+    page.goto(site.address(path))
+    page.get_by_label("API token").fill(token or site.token)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+
+
+def test_who_has_not_signed_in_sees_nothing_and_then_lands_where_they_wanted(
+    page: Page, filled: Site
+) -> None:
+    """A link to an entity leads to the form, and from there to the entity; signing out ends it."""
+    page.goto(filled.address(f"/entities/table/{ORDERS}"))
+    expect(page).to_have_title("Sign in · Penstock registry")
+    assert ORDERS not in page.inner_text("main")
+    page.get_by_label("API token").fill("pst_0123456789abcdef_" + "x" * 43)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_contain_text("not known")
+    page.get_by_label("API token").fill(filled.token)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(ORDERS)
+    (cookie,) = [c for c in page.context.cookies() if c["name"] == SESSION_COOKIE]
+    assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+    page.get_by_role("button", name="Sign out").click()
+    page.goto(filled.address("/"))
+    expect(page).to_have_title("Sign in · Penstock registry")
+
+
+def test_types_lead_to_entities_page_by_page(page: Page, filled: Site) -> None:
+    """The counts are there, and the list goes on where it ended, with nothing twice and nothing left out."""
+    sign_in(page, filled)
+    row = page.get_by_role("row", name=re.compile("^table"))
+    expect(row).to_contain_text("61")
+    row.get_by_role("link", name="table").first.click()
+    keys: list[str] = []
+    while True:
+        keys += page.locator("tbody td:first-child").all_inner_texts()
+        following = page.get_by_role("link", name="Next page")
+        if not following.count():
+            break
+        following.click()
+    assert keys == sorted([ORDERS, *(f"warehouse/sales/table_{n:02}" for n in range(60))])
+
+
+def test_entities_are_found_by_words_attribute_and_status(page: Page, filled: Site) -> None:
+    """The form narrows the list down, keeps what was typed, and says what is wrong with a question."""
+    sign_in(page, filled, "/entities")
+    page.get_by_label("Words").fill("orders")
+    page.get_by_role("button", name="Search").click()
+    assert page.locator("tbody td:first-child").all_inner_texts() == [ORDERS]
+    expect(page.get_by_label("Words")).to_have_value("orders")
+    page.get_by_label("Words").fill("")
+    page.get_by_label("Attribute").fill("rows=7")
+    page.get_by_role("button", name="Search").click()
+    assert page.locator("tbody td:first-child").all_inner_texts() == ["warehouse/sales/table_07"]
+    page.get_by_label("Attribute").fill("rows")
+    page.get_by_role("button", name="Search").click()
+    expect(page.get_by_role("alert")).to_contain_text("name=value")
+
+
+def test_an_entity_is_shown_with_its_graph_which_can_be_walked(page: Page, filled: Site) -> None:
+    """Attributes, status, and neighbours as picture and table; a neighbour is one click away."""
+    sign_in(page, filled, f"/entities/table/{ORDERS}")
+    main = page.locator("main")
+    expect(main).to_contain_text("deprecated")
+    assert page.locator("svg.graph .node").count() == 3
+    expect(page.locator("svg.graph")).to_contain_text("table_02")
+    page.locator("svg.graph a", has_text="table_01").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("warehouse/sales/table_01")
+
+
+def test_what_people_write_is_shown_and_never_run(page: Page, filled: Site) -> None:
+    """Markup in an attribute is text; and no page would run a script at all."""
+    sign_in(page, filled, "/entities/table/warehouse/sales/table_01")
+    assert BAD in page.locator("main").inner_text()
+    expect(page).to_have_title("warehouse/sales/table_01 · Penstock registry")
+    answer = page.request.get(filled.address("/"))
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert "<script" not in answer.text()
+
+
+def test_history_shows_each_change_with_its_differences(page: Page, filled: Site) -> None:
+    """Who did what when, and why; what was there before and after."""
+    sign_in(page, filled, f"/entities/table/{ORDERS}")
+    page.get_by_role("link", name="history").click()
+    created, patched, deprecated = page.locator("ol.history > li").all()
+    assert "create" in created.inner_text()
+    assert patched.locator("del").all_text_contents() == ['"bob"', "1"]
+    assert patched.locator("ins").all_text_contents() == ['["id"]', "2"]
+    expect(patched).to_contain_text("a column")
+    expect(patched).to_contain_text("by ada")
+    expect(deprecated).to_contain_text("use orders_v2")
+
+
+def test_what_was_deleted_still_has_its_history(page: Page, filled: Site) -> None:
+    """The entity is gone, and says so; what became of it can be read."""
+    sign_in(page, filled, "/history/table/gone")
+    expect(page.locator("main")).to_contain_text("(deleted)")
+    expect(page.locator("ol.history > li")).to_have_count(2)
+    answer = page.goto(filled.address("/entities/table/gone"))
+    assert answer is not None
+    assert answer.status == 404
+
+
+def test_another_tenant_s_are_as_if_they_were_not_there(page: Page, filled: Site) -> None:
+    """Neither listed nor counted, and by name it is what nothing is."""
+    sign_in(page, filled, "/entities")
+    page.get_by_label("Words").fill("secret")
+    page.get_by_role("button", name="Search").click()
+    expect(page.locator("main")).to_contain_text("Nothing matches")
+    theirs = page.request.get(filled.address("/entities/table/secret/plan"))
+    nothing = page.request.get(filled.address("/entities/table/secret/none"))
+    assert (theirs.status, nothing.status) == (404, 404)
+    assert theirs.text().replace("secret/plan", "secret/none") == nothing.text()
+
+
+def test_a_form_from_elsewhere_is_refused(page: Page, filled: Site) -> None:
+    """Without the value of our own page nobody is signed in or out."""
+    form = {"csrf": secrets.token_urlsafe(32), "token": filled.token, "next": "/registry/"}
+    answer = page.request.post(filled.address("/login"), form=form)
+    assert answer.status == 403
+    assert SESSION_COOKIE not in {c["name"] for c in page.context.cookies()}
+
+
+@pytest.mark.parametrize("elsewhere", ["https://example.org/", "//example.org", "/registry/../x"])
+def test_signing_in_leads_nowhere_else(page: Page, filled: Site, elsewhere: str) -> None:
+    """Where to go next is one of our pages, whatever a link says."""
+    page.goto(filled.address(f"/login?next={elsewhere}"))
+    page.get_by_label("API token").fill(filled.token)
+    page.get_by_role("button", name="Sign in").click()
+    assert page.url.startswith(f"http://127.0.0.1:{filled.port}/")
+
+
+def test_pages_can_be_used_by_keyboard_in_light_and_dark(page: Page, filled: Site) -> None:
+    """The first Tab offers to skip to the content, the second the navigation; both sets of colours apply."""
+    sign_in(page, filled)
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Types")).to_be_focused()
+    grounds = set()
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        grounds.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert len(grounds) == 2
