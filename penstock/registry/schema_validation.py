@@ -100,12 +100,11 @@ class Validator:
         if not self.refers:
             return []
         found: dict[tuple[str, str, str], None] = {}
-        for each in self._compiled.evaluate(value).annotations():
-            notes = each["annotations"]
+        for place, notes in _notes(self._compiled.evaluate(value)):
             type_name = notes.get(REFERENCES) if isinstance(notes, dict) else None
-            key = _at(value, each["instanceLocation"]) if isinstance(type_name, str) else None
+            key = _at(value, place) if isinstance(type_name, str) else None
             if isinstance(type_name, str) and isinstance(key, str):
-                found[each["instanceLocation"], type_name, key] = None
+                found[place, type_name, key] = None
         return sorted(found)
 
     def _place(self, schema_path: list[str | int]) -> str:
@@ -114,6 +113,17 @@ class Validator:
             origin = self.normal.origins[str(schema_path[1])]
             return origin + pointer(schema_path[2:])
         return "#" + pointer(schema_path)
+
+
+def _notes(evaluation: jsonschema_rs.Evaluation) -> Iterator[tuple[str, Any]]:
+    """Yield where a keyword that only annotates applies, in a value that is not valid too."""
+    if evaluation.valid:
+        for note in evaluation.annotations():
+            yield note["instanceLocation"], note["annotations"]
+        return
+    for unit in evaluation.list()["details"]:
+        for name in ("annotations", "droppedAnnotations"):
+            yield unit["instanceLocation"], unit.get(name)
 
 
 def compiled(

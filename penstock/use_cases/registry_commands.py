@@ -34,7 +34,7 @@ from penstock.use_cases.registry_view import RegistryView
 COMMAND = "command"
 """Under which an event's data keep the digest of a command that had an idempotency key."""
 _TAG_KEY, _TAG_COMMAND = b"I", b"C"
-_MAX_REASON = 2_000
+MAX_REASON = 2_000
 
 
 def carry_out(
@@ -94,8 +94,8 @@ def _bad_request(
         most = MAX_IDEMPOTENCY_KEY_CHARACTERS
         errors += text_errors(idempotency_key, "idempotency_key", most)
     for n, command in enumerate(commands):
-        if len(command.reason) > _MAX_REASON:
-            message = f"the reason has more than {_MAX_REASON:,} characters"
+        if len(command.reason) > MAX_REASON:
+            message = f"the reason has more than {MAX_REASON:,} characters"
             path = "/reason" if len(commands) == 1 else f"/{n}/reason"
             errors.append(ProblemError(path=path, rule="maxLength", message=message))
     if not errors:

@@ -20,6 +20,8 @@ class RegistryPolicy:
 
     version_required: frozenset[type[Command]] = frozenset({Replace, MergePatch, JsonPatch})
     """Commands that have to say which version of what is there they mean."""
+    definitions_want_version: bool = True
+    """Whether a draft, or a relationship type that is there, is replaced only under the version that was seen."""
     accept_undeclared_types: bool = True
     """Whether entities of a type without an active schema are taken as they are (``schema_version`` None), and
     relationships of a type that is not declared. Sources may publish before anybody has written a schema."""
