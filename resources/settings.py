@@ -18,6 +18,8 @@ from penstock.publish.breaker import BreakerPolicy
 from penstock.publish.queue import QueuePolicy
 from penstock.publish.retention import RetentionPolicy
 from penstock.publish.retry import RetryPolicy
+from penstock.registry.limits import RequestLimits
+from resources.registry.api_settings import OidcIssuer
 from resources.targets.http_settings import HttpEndpoint
 
 PREFIX = "PENSTOCK_"
@@ -119,6 +121,11 @@ class Settings(BaseModel):
         default="plan",
         description="`plan`: what drifted is repaired by itself. `list`: a person says so, by `penstock drift repair`.",
     )
+    drift_extras: Literal["list", "delete"] = Field(
+        default="list",
+        description="What targets hold and nobody published. `list`: it is listed. `delete`: repairs delete it, as far "
+        "as the source's guards let go.",
+    )
     requeues_per_minute: int = Field(
         default=10_000, ge=1, description="Most dead letters that may be requeued in a minute."
     )
@@ -128,6 +135,15 @@ class Settings(BaseModel):
     )
     alert_every_s: float = Field(
         default=3600.0, ge=0, description="Seconds before dead letters of one cause are told again."
+    )
+    registry_limits: Json[RequestLimits] | RequestLimits = Field(
+        default_factory=RequestLimits,
+        description="How much may be asked of the registry over HTTP, as a JSON object.",
+    )
+    registry_oidc: Json[OidcIssuer] | OidcIssuer | None = Field(
+        default=None,
+        description="An OIDC issuer whose bearer tokens the registry takes, as a JSON object: `issuer`, `audience` and "
+        "`jwks_url`, and which claims are tenant and role. Without it only its own API tokens count.",
     )
     cache_bytes: int = Field(
         default=10 * 2**30, ge=0, description="Most that the row cache keeps on disk, in bytes."

@@ -19,7 +19,9 @@ from control_plane.registry.addresses import API
 from control_plane.registry.backend import Backend
 from control_plane.registry.commands import batches as batch_commands
 from control_plane.registry.commands import entities as entity_commands
+from control_plane.registry.commands import relationship_types as relationship_type_commands
 from control_plane.registry.commands import relationships as relationship_commands
+from control_plane.registry.commands import schemas as schema_commands
 from control_plane.registry.commands import stewardship, ways_back
 from control_plane.registry.commands import tokens as token_commands
 from control_plane.registry.gate import Gate
@@ -34,6 +36,7 @@ from control_plane.registry.problem_responses import (
 from control_plane.registry.queries import changes, history, overview
 from control_plane.registry.queries import entities as entity_queries
 from control_plane.registry.queries import relationships as relationship_queries
+from control_plane.registry.queries import schemas as schema_queries
 from control_plane.registry.queries import tokens as token_queries
 from penstock.errors import InvalidIdentifier, NotCanonical
 
@@ -43,9 +46,19 @@ COMMANDS = (
     batch_commands,
     ways_back,
     stewardship,
+    schema_commands,
+    relationship_type_commands,
     token_commands,
 )
-QUERIES = (entity_queries, relationship_queries, history, changes, overview, token_queries)
+QUERIES = (
+    entity_queries,
+    relationship_queries,
+    schema_queries,
+    history,
+    changes,
+    overview,
+    token_queries,
+)
 
 
 def create_app(backend: Backend, *, pages: APIRouter | None = None) -> FastAPI:

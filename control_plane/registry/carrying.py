@@ -28,7 +28,9 @@ from control_plane.registry.calling import (
 from control_plane.registry.conditional import etag, if_match
 from control_plane.registry.documents import Json, held_document, stream_document
 from control_plane.registry.problem_responses import refused
+from control_plane.registry.schema_documents import relationship_type_document, schema_document
 from penstock.ports.audit_log import AuditEntry
+from penstock.ports.registry import Held
 from penstock.registry.access import Principal
 from penstock.registry.commands import Caller, Command, Create
 from penstock.registry.events import EventAction, StreamId, StreamKind
@@ -90,7 +92,7 @@ class Commands:
         return self.answered(act, command.stream, answer, made=isinstance(command, Create))
 
     def answered(
-        self, act: str, stream: StreamId, answer: Done | Problem, *, made: bool = False
+        self, act: str, stream: StreamId | str, answer: Done | Problem, *, made: bool = False
     ) -> Response:
         """Record what became of a command, and return its response, or raise its problem."""
         status = answer.status if isinstance(answer, Problem) else OK
@@ -147,11 +149,22 @@ def done_response(done: Done, *, status: int) -> Response:
 def done_document(done: Done) -> Json:
     """Return what a command left, or what is gone."""
     if done.held is not None:
-        return held_document(done.held)
+        return shown(done.held)
     return {
         "deleted": stream_document(done.stream),
         "cascaded": [stream_document(each) for each in done.cascaded],
     }
+
+
+def shown(held: Held) -> Json:
+    """Return what is there, as its kind is shown."""
+    match held.stream.kind:
+        case StreamKind.SCHEMA:
+            return schema_document(held)
+        case StreamKind.RELATIONSHIP_TYPE:
+            return relationship_type_document(held)
+        case _:
+            return held_document(held)
 
 
 def path_of(stream: StreamId) -> str:

@@ -1,0 +1,90 @@
+"""Opening the registry that settings describe, and serving it."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from typing import TYPE_CHECKING
+
+from control_plane.registry.auth.oidc import OidcBearer
+from control_plane.registry.backend import Backend
+from penstock.errors import PenstockError
+from penstock.ports.clock import Clock
+from penstock.use_cases.registry_platform import RegistryPlatform
+from resources.settings import Settings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+_ID_BYTES = 16
+_FAREWELL_S = 3
+"""Seconds that followers of the change feed have to go when the server stops."""
+
+
+class PortTaken(PenstockError):
+    """The server cannot listen where it was told to."""
+
+    code = "port_taken"
+
+
+def open_backend(settings: Settings, *, clock: Clock | None = None) -> Backend:
+    """Return what the registry's interfaces stand on, bringing the control database's schema up to date."""
+    from resources.clock import SystemClock
+    from resources.control_db.schema import upgrade
+    from resources.control_db.store import SqlControlStore
+    from resources.registry.store import SqlRegistryStore
+    from resources.registry.tokens import SqlTokens
+
+    clock = clock or SystemClock()
+    if settings.database_url is None:
+        settings.home.mkdir(parents=True, exist_ok=True)
+    upgrade(settings.control_url)
+    control = SqlControlStore(settings.control_url)
+    issuer = settings.registry_oidc
+    return Backend(
+        platform=RegistryPlatform(
+            store=SqlRegistryStore(control.engine),
+            clock=clock,
+            new_id=lambda: secrets.token_bytes(_ID_BYTES),
+        ),
+        tokens=SqlTokens.from_engine(control.engine),
+        audit=control,
+        limits=settings.registry_limits,
+        oidc=None if issuer is None else OidcBearer.of(issuer, clock),
+        close=control.close,
+    )
+
+
+def application(settings: Settings) -> FastAPI:
+    """Return the whole server over what settings describe: REST and pages."""
+    from control_plane.registry.app import create_app
+    from control_plane.registry.pages.router import router
+
+    return create_app(open_backend(settings), pages=router)
+
+
+def serve(settings: Settings, *, host: str, port: int, behind: str | None = None) -> None:
+    """Serve the registry until Ctrl-C or SIGTERM; raises :class:`PortTaken`."""
+    import uvicorn
+
+    _require_free(host, port)
+    uvicorn.run(
+        application(settings),
+        host=host,
+        port=port,
+        proxy_headers=behind is not None,
+        forwarded_allow_ips=behind or "",
+        server_header=False,
+        timeout_graceful_shutdown=_FAREWELL_S,
+    )
+
+
+def _require_free(host: str, port: int) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise PortTaken(
+                f"{host}:{port} cannot be listened on ({error.strerror}): give another --port or --host"
+            ) from None
