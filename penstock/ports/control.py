@@ -303,7 +303,8 @@ class PublishStates(Protocol):
     ) -> PublishState:
         """Put a batch back in the queue on an operator's word (COMPLETE or FAILED to PENDING).
 
-        Its dead letter is on its way with it, and ``act`` is recorded, in the same transaction.
+        Unless it is for a follow-up, its dead letters are on their way with it; they, and ``act``, are recorded in the
+        same transaction.
         """
         ...
 

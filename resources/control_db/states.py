@@ -139,7 +139,8 @@ class SqlStates(Database):
             before = read_state(connection, batch, target, lock=True)
             after = requeued(before, now=now, intent=intent)
             write_state(connection, before, after)
-            requeue_letters_of(connection, after, act, now)
+            if intent not in FOLLOW_UPS:
+                requeue_letters_of(connection, after, act, now)
             if act is not None:
                 add_act(connection, act)
         return after

@@ -424,6 +424,25 @@ class TestCorrections:
         control_store.cancel(correction, REGISTRY, now=at(3), message="not now")
         assert control_store.get_dead_letter(letter.dead_letter_id).status is LetterStatus.OPEN
 
+    def test_a_repair_of_a_correction_tries_none_of_its_letters(
+        self,
+        control_store: SqlControlStore,
+        corrected: tuple[BatchId, BatchId, DeadLetter],
+    ) -> None:
+        """What failed again in it stays open, whatever is repaired under its name."""
+        _, correction, letter = corrected
+        running = start(control_store, must_claim(control_store, now=at(3)), now=at(3))
+        control_store.start_chunk(running, 0, 1, now=at(3))
+        counts = {"applied": 0, "already_applied": 0}
+        failed = [exception(7, key="db/t1")]
+        control_store.finish_chunk(running, 0, exceptions=failed, now=at(3), **counts)
+        head = head_after(control_store, running)
+        control_store.complete(running, now=at(3), changes={}, head=head, ledger=[])
+        control_store.requeue(correction, REGISTRY, now=at(4), intent=Intent.REPAIR)
+        repairing = start(control_store, must_claim(control_store, now=at(4)), now=at(4))
+        control_store.complete(repairing, now=at(4), changes={}, head=None, ledger=None)
+        assert control_store.get_dead_letter(letter.dead_letter_id).status is LetterStatus.OPEN
+
     def test_a_repair_leaves_letters_alone(self, control_store: SqlControlStore) -> None:
         """A repair of the same batch supersedes none of the letters that the batch itself left."""
         batch = publish_with(control_store, [exception(1)])
