@@ -31,7 +31,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--database", action="append", choices=DATABASES)
     parser.add_argument("--target", action="append", choices=TARGETS)
-    parser.add_argument("--step", action="append", choices=[step.name for step in STEPS])
+    parser.add_argument(
+        "--step", action="append", choices=[step.name for step in STEPS if step.harmed]
+    )
     asked = parser.parse_args(arguments)
     start = time.monotonic()
     jobs = [

@@ -75,6 +75,7 @@ class Kill:
 class Undisturbed:
     """A step as it goes when nothing happens to it."""
 
+    number: int
     step: Step
     points: list[str]
     duration_s: float
@@ -113,10 +114,13 @@ class Campaign:
         fork(self._declare, self.worlds.folder / "declare.answer").wait()
         for number, step in enumerate(self.steps):
             self.worlds.keep(_before(number))
+            if not step.harmed:
+                self._through(self.starter.start(step, hours=0))
+                continue
             follow: tuple[Step, ...] = ()
             if step.name.startswith("collect ") and "publish" not in step.name:
                 follow = tuple(self.steps[number + 1 : number + 2])
-            self.undisturbed.append(self._undisturbed(step, follow))
+            self.undisturbed.append(self._undisturbed(number, step, follow))
             self.worlds.restore(_before(number))
             self._misbehave()
             self._through(self.starter.start(step, hours=0))
@@ -130,10 +134,10 @@ class Campaign:
                 count_effects(connection)
         return Said([], None)
 
-    def _undisturbed(self, step: Step, follow: tuple[Step, ...]) -> Undisturbed:
+    def _undisturbed(self, number: int, step: Step, follow: tuple[Step, ...]) -> Undisturbed:
         self._misbehave()
         self._through(self.starter.start(step, hours=0))  # so that what is measured is not imports
-        self.worlds.restore(_before(len(self.undisturbed)))
+        self.worlds.restore(_before(number))
         self._misbehave()
         start = time.monotonic()
         said = self._through(self.starter.start(step, hours=0, then=follow, look=True))
@@ -141,10 +145,10 @@ class Campaign:
         assert said.seen is not None
         only = said
         if follow:
-            self.worlds.restore(_before(len(self.undisturbed)))
+            self.worlds.restore(_before(number))
             self._misbehave()
             only = self._through(self.starter.start(step, hours=0))
-        return Undisturbed(step, only.points, duration_s, said.seen, follow)
+        return Undisturbed(number, step, only.points, duration_s, said.seen, follow)
 
     def _through(self, process: Process) -> Said:
         said = process.wait()
@@ -160,12 +164,12 @@ class Campaign:
 
     def kills(self, plan: Plan, only: Collection[str] = ()) -> Iterator[Kill]:
         """Kill, recover and compare, again and again; in the steps of these names ``only``, if there are any."""
-        for number, run in enumerate(self.undisturbed):
+        for run in self.undisturbed:
             if only and run.step.name not in only:
                 continue
             chosen = list(self._disturbances(run, plan))
             if plan.in_turn:
-                turn = number + self.random.randrange(len(chosen))
+                turn = run.number + self.random.randrange(len(chosen))
                 chosen = [chosen[turn % len(chosen)]]
             for kind, where, disturb in chosen:
                 kill = Kill(
@@ -175,7 +179,7 @@ class Campaign:
                     kind,
                     where,
                 )
-                self.worlds.restore(_before(number))
+                self.worlds.restore(_before(run.number))
                 self._misbehave()
                 try:
                     kill.killed = disturb()

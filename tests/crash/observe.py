@@ -33,7 +33,10 @@ _CONTROL = {
     "publish_ledger": "batch_id, target_id, kind, type_name, extracted, filtered, inferred_deletes, created, updated, "
     "deleted, unchanged, held, blocked, superseded, dead_lettered, lost",
     "operation_exception": 'batch_id, target_id, kind, type_name, "key", to_key, action, outcome, code, guard',
-    "dead_letter": 'batch_id, target_id, kind, type_name, "key", to_key, action, code, status, fingerprint, data',
+    "dead_letter": 'batch_id, target_id, kind, type_name, "key", to_key, action, code, status, fingerprint, data, '
+    "correction_batch_id",
+    "dead_letter_event": "number, event, actor, batch_id",
+    "drift": 'kind, type_name, "key", to_key, finding, status',
     "approval": "batch_id, decision, status",
     "plan_execution": "batch_id, target_id, intent, snapshot_before, snapshot_after, operations, "
     "applied + already_applied, exceptions, finished_at IS NULL",

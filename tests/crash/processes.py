@@ -144,7 +144,7 @@ class Starter:
         def work() -> Said:
             clock = StepClock(START + timedelta(days=30, hours=hours))
             platform = replace(pointed(self.worlds.open(), points), clock=clock)
-            worker = Worker(platform, name, self.worlds.target)
+            worker = Worker(platform, name, self.worlds)
             for one in (step, *then):
                 one.run(worker)
             same = step.same_plans and all(one.same_plans for one in then)

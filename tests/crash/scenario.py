@@ -1,7 +1,8 @@
 """What the workers of the harness do: the life of one source, in steps that may each be done again.
 
 A step is what an interrupted process would do when it is started anew. Some rows are there for trouble: a key that no
-target keeps and what depends on it, a relationship to nothing, deletes that a guard holds, a delta.
+target keeps and what depends on it, relationships to nothing that comes only later, deletes that a guard holds, deltas,
+rows that the target loses.
 """
 
 from __future__ import annotations
@@ -10,22 +11,31 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from penstock.batch.guard_policy import GuardPolicy
 from penstock.batch.manifest import Mode, RelationshipType
 from penstock.batch.rows import Entity, Kind, Relationship
 from penstock.batch.source import Extract, SourceDefinition, SourceSpec
-from penstock.errors import ChangedMeanwhile, IllegalMove, LaneBusy, NothingToDo
+from penstock.errors import BadPatch, ChangedMeanwhile, IllegalMove, LaneBusy, NothingToDo
 from penstock.identity.ids import BatchId, SourceId, TargetId, batch_id
 from penstock.ports.approvals import Approval, ApprovalStatus, Decision
+from penstock.ports.dead_letters import DeadLetter, LetterFilter
+from penstock.publish.dead_letters import LetterStatus
 from penstock.publish.state import PublishStatus
+from penstock.use_cases.acts import By
+from penstock.use_cases.dead_letters import fix_letter, requeue_letters
 from penstock.use_cases.discover_batches import discover_batches
+from penstock.use_cases.drift_audit import audit_lane, repair_lane
 from penstock.use_cases.extract_source import extract_source
 from penstock.use_cases.land_batch import land_batch
 from penstock.use_cases.platform import Platform
 from penstock.use_cases.publish import PublishOptions, publish_next
 from penstock.use_cases.rollback import rollback
+
+if TYPE_CHECKING:
+    from tests.crash.worlds import Worlds
 
 SOURCE = SourceId("crm")
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -98,6 +108,7 @@ def _relationships(number: int) -> Iterator[Relationship]:
     for table in range(3 if number == 1 else 2):
         yield _reads(f"crm/d0/t{table}", f"crm/d1/t{table}")
     yield _reads("crm/d0/t0", "crm/nowhere")
+    yield _reads("crm/d1/t0", "crm/nowhere")
 
 
 def _delta() -> Iterator[Entity | Relationship]:
@@ -106,6 +117,13 @@ def _delta() -> Iterator[Entity | Relationship]:
     yield _entity("table", "crm/d0/t0", n=9)
     yield _reads("crm/d0/t1", "crm/d1/new")
     yield Entity(entity_type="column", entity_key="crm/d0/t2/c2", attributes={}, deleted=True)
+
+
+def _late() -> Iterator[Entity | Relationship]:
+    yield _entity("database", "crm/nowhere", size=0)
+
+
+DELTAS = {4: _delta, 5: _late}
 
 
 def _entity(entity_type: str, key: str, **attributes: int) -> Entity:
@@ -120,8 +138,8 @@ def definition(number: int, target: TargetId) -> SourceDefinition:
     """Return the source as it is for one batch."""
 
     def extract(extract: Extract) -> Iterator[Entity | Relationship]:
-        if number == 4:
-            yield from _delta()
+        if number in DELTAS:
+            yield from DELTAS[number]()
             return
         with extract.scopes_of(
             [*((Kind.ENTITY, name) for name in TYPES), (Kind.RELATIONSHIP, "reads")]
@@ -132,7 +150,7 @@ def definition(number: int, target: TargetId) -> SourceDefinition:
     return SourceDefinition(
         spec=SourceSpec(source_id=SOURCE, targets=(target,)),
         extractor=extract,
-        mode=Mode.DELTA if number == 4 else Mode.FULL,
+        mode=Mode.DELTA if number in DELTAS else Mode.FULL,
         relationship_types=(RelationshipType(name="reads"),),
     )
 
@@ -156,16 +174,25 @@ class Worker:
 
     platform: Platform
     name: str
-    target: TargetId
+    worlds: Worlds
+
+    @property
+    def target(self) -> TargetId:
+        """The target of this world."""
+        return self.worlds.target
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step; ``same_plans`` says whether doing it again, after a kill, leads to the very same plans."""
+    """One step; ``same_plans`` says whether doing it again, after a kill, leads to the very same plans.
+
+    Nobody is killed in one that is not ``harmed``: what it does cannot be done again.
+    """
 
     name: str
     run: Callable[[Worker], None]
     same_plans: bool = True
+    harmed: bool = True
 
 
 def drain(worker: Worker) -> None:
@@ -238,6 +265,50 @@ def _roll_back(worker: Worker) -> None:
     drain(worker)
 
 
+def _lose(worker: Worker) -> None:
+    """Bring what relationships were refused for, and change the target behind everybody's back."""
+    _collect_and_publish(5)(worker)
+    worker.worlds.lose_rows()
+
+
+def _open_letters(worker: Worker, key: str) -> list[DeadLetter]:
+    """Return all open letters if that of a relationship from a key is among them: it is settled only once."""
+    chosen = LetterFilter(status=LetterStatus.OPEN)
+    found = worker.platform.control.list_dead_letters(chosen=chosen)
+    return found if any((x.type_name, x.key) == ("reads", key) for x in found) else []
+
+
+def _fix(worker: Worker) -> None:
+    """Mend the relationship from ``crm/d0/t0`` whose end is there by now, and publish the correction."""
+    for letter in _open_letters(worker, "crm/d0/t0"):
+        if letter.key == "crm/d0/t0":
+            with suppress(*_OVERTAKEN):
+                fix_letter(worker.platform, letter.dead_letter_id, _PATCH, by=_ADA)
+    discover_batches(worker.platform, "")
+    drain(worker)
+
+
+def _requeue(worker: Worker) -> None:
+    """Requeue what is left, of which one gets through and one fails again with what it blocks."""
+    if letters := [x.dead_letter_id for x in _open_letters(worker, "crm/d1/t0")]:
+        with suppress(*_OVERTAKEN):
+            requeue_letters(worker.platform, by=_ADA, dead_letter_ids=letters)
+    discover_batches(worker.platform, "")
+    drain(worker)
+
+
+def _repair(worker: Worker) -> None:
+    """Read the whole target back, and repair what was lost."""
+    with suppress(*_OVERTAKEN):
+        audit_lane(worker.platform, SOURCE, worker.target, period_s=1.0, everything=True)
+        repair_lane(worker.platform, SOURCE, worker.target, by=_ADA)
+    drain(worker)
+
+
+_ADA = By(actor="ada", reason="it is there by now")
+_PATCH = '[{"op": "add", "path": "/mended", "value": 1}]'
+_OVERTAKEN = (BadPatch, ChangedMeanwhile, IllegalMove, LaneBusy)
+"""Somebody else has asked for it, a moment ago."""
 STEPS = (
     Step("collect and publish 1", _collect_and_publish(1), same_plans=False),
     Step("collect 2", _collect(2), same_plans=False),
@@ -247,4 +318,8 @@ STEPS = (
     Step("release 3", _release),
     Step("collect and publish 4", _collect_and_publish(4), same_plans=False),
     Step("roll back 4", _roll_back, same_plans=False),
+    Step("collect and publish 5, and lose rows", _lose, same_plans=False, harmed=False),
+    Step("fix a letter", _fix, same_plans=False),
+    Step("requeue letters", _requeue, same_plans=False),
+    Step("repair drift", _repair),
 )

@@ -36,7 +36,7 @@ def lived(folder: Path, s3: S3Client, endpoint_url: str, unused: Endpoint) -> Se
     platform = replace(platform, clock=StepClock(START + timedelta(days=30)))
     platform.control.sync_sources([definition(1, worlds.target).spec])
     for step in STEPS:
-        step.run(Worker(platform, "worker", worlds.target))
+        step.run(Worker(platform, "worker", worlds))
     seen = observe(worlds, platform, same_plans=False)
     platform.control.engine.dispose()  # type: ignore[attr-defined]
     platform.targets[TargetId("tables")].engine.dispose()  # type: ignore[attr-defined]

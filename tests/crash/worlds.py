@@ -7,8 +7,9 @@ endpoint. It always lives in the same folder, so that recorded addresses are the
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,19 @@ from tests.fixtures.http_endpoint import Endpoint
 TARGETS = ("registry", "tables", "wiki")
 KIND_OF_TARGET = {"registry": "registry", "tables": "sql_table", "wiki": "http"}
 HTTP_TIMEOUT_S = 0.1
+_LOST = {
+    "registry": ("registry_entity", "registry_relationship", ""),
+    "tables": ("penstock_entities", "penstock_relationships", ""),
+    "wiki": ("held", "held", ", digest = '" + 32 * "e" + "'"),
+}
+_LOSSES = {
+    target: (
+        f"DELETE FROM {entities} WHERE key = 'crm/d0/t1/c0'",
+        f"DELETE FROM {relationships} WHERE key = 'crm/d0/t1' AND to_key = 'crm/d1/t1'",
+        f"UPDATE {entities} SET attributes = '{{\"n\":99}}'{edited} WHERE key = 'crm/d1/t0' AND type_name = 'table'",
+    )
+    for target, (entities, relationships, edited) in _LOST.items()
+}
 _COUNTED = ("penstock_entities", "penstock_relationships")
 
 
@@ -87,6 +101,21 @@ class Worlds:
     def open(self) -> Platform:
         """Open the live world, in the process that will work in it."""
         return open_platform(self.settings())
+
+    def lose_rows(self) -> None:
+        """Change what the target holds behind everybody's back: an entity and a relationship go, one is edited."""
+        if self.target == "wiki":
+            with closing(
+                sqlite3.connect(self.endpoint.folder / self.endpoint_world / "endpoint.db")
+            ) as wiki:
+                for statement in _LOSSES["wiki"]:
+                    wiki.execute(statement)
+                wiki.commit()
+            return
+        target = self.open().targets[self.target]
+        with target.engine.begin() as connection:  # type: ignore[attr-defined]
+            for statement in _LOSSES[self.target]:
+                assert connection.exec_driver_sql(statement).rowcount == 1
 
     # Keeping and putting back -------------------------------------------------------------------------------
 
