@@ -14,14 +14,18 @@ def look_for_drift(context: dg.OpExecutionContext, platform: PlatformResource) -
     settings = Settings.from_env()
     repair = settings.drift_repair == "plan"
     for report in audit_all(platform.open(), period_s=settings.drift_period_s, repair=repair):
+        extra = f"{report.extra} that nobody published"
+        if report.listed is None:
+            extra = "and it cannot list what it holds"
         said = (
             f"{report.source_id} at {report.target_id}: {report.checked} rows, {report.missing} missing, "
-            f"{report.differing} differing, {report.left} left to people"
+            f"{report.differing} differing, {report.left} left to people, {extra}"
         )
         if report.trouble:
             context.log.warning(f"{report.source_id} at {report.target_id}: {report.trouble}")
             continue
-        (context.log.warning if report.missing + report.differing else context.log.info)(said)
+        found = report.missing + report.differing + report.extra
+        (context.log.warning if found else context.log.info)(said)
 
 
 @dg.job(

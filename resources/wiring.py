@@ -47,6 +47,7 @@ def open_platform(settings: Settings, *, objects: ObjectStore | None = None) -> 
         retry_policy=settings.retry_policy,
         breaker_policy=settings.breaker_policy,
         requeues_per_minute=settings.requeues_per_minute,
+        delete_extras=settings.drift_extras == "delete",
         next_window=MaintenanceWindows(settings.maintenance_windows, targets),
         verify_sample=settings.verify_sample,
         retention_policy=settings.retention_policy,

@@ -11,6 +11,8 @@ from control_plane import showing
 from control_plane.showing import AsJson, By, Limit, Source, Target
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from rich.console import RenderableType
 
     from penstock.ports.drift import Drift
@@ -26,20 +28,19 @@ Name = Annotated[str, typer.Argument(help="Source id.", metavar="SOURCE")]
 def drift(
     context: typer.Context,
     source: Source = None,
-    every: Annotated[bool, typer.Option("--all", help="Settled findings, too.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="What is left to people, and what is settled, too.")
+    ] = False,
     limit: Limit = 20,
     as_json: AsJson = False,
 ) -> None:
-    """List findings, and how far the audit of each source and target has come."""
+    """List what waits for a repair and what nobody published, and how far the audit of each lane has come."""
     if context.invoked_subcommand is not None:
         return
-    from penstock.ports.drift import DriftStatus
-    from penstock.use_cases.drift_audit import drift_coverage
+    from penstock.use_cases.drift_audit import drift_coverage, drift_findings
 
     platform = showing.platform()
-    found = platform.control.list_drift(
-        source=showing.source(source), status=None if every else DriftStatus.OPEN, limit=limit
-    )
+    found = drift_findings(platform, source=showing.source(source), every=every, limit=limit)
     coverage = drift_coverage(platform)
     answer = {"findings": found, "coverage": coverage}
     showing.show(answer, as_json, lambda: [*_findings(found), *_coverage(coverage)])
@@ -119,29 +120,40 @@ def _findings(found: Sequence[Drift]) -> Iterator[RenderableType]:
 def _coverage(found: Sequence[DriftCoverage]) -> Iterator[RenderableType]:
     from control_plane.tables import cell, table
 
-    made = table(
-        "looked at", "source", "target", "rows", "every row since", "open", numbers=["rows", "open"]
-    )
+    columns = ("rows", "every row since", "all held since", "open", "left", "extra")
+    made = table("looked at", "source and target", *columns, numbers=["rows", *columns[3:]])
     for each in found:
-        since = each.oldest_turn_finished_at
+        listed = _since(each.oldest_listing_finished_at) if each.lists else "cannot list"
         made.add_row(
-            cell(each.source_id),
-            cell(each.target_id),
+            cell(f"{each.source_id}\n{each.target_id}"),
             cell(f"{each.rows:,}"),
-            cell(f"{since:%Y-%m-%d %H:%M}" if since else "not yet"),
-            cell(f"{each.open:,}"),
+            cell(_since(each.oldest_turn_finished_at)),
+            cell(listed),
+            *(cell(f"{count:,}") for count in (each.open, each.left)),
+            cell(f"{each.extra:,}" if each.lists else "?"),
         )
     yield made
+
+
+def _since(moment: datetime | None) -> str:
+    return f"{moment:%Y-%m-%d %H:%M}" if moment else "not yet"
 
 
 def _reports(found: Sequence[DriftReport]) -> Iterator[RenderableType]:
     from control_plane.tables import cell, table
 
-    names = ("checked", "missing", "differing", "left to people")
+    if not found:
+        yield "nothing has been published yet"
+        return
+    names = ("checked", "missing", "differing", "left to people", "listed", "extra")
     made = table("looked at", "source", "target", *names, numbers=names)
     for each in found:
         counts = (each.checked, each.missing, each.differing, each.left)
+        listed = ("cannot list", "?") if each.listed is None else (each.listed, each.extra)
         made.add_row(
-            cell(each.source_id), cell(each.target_id), *(cell(f"{count:,}") for count in counts)
+            cell(each.source_id),
+            cell(each.target_id),
+            *(cell(f"{count:,}") for count in counts),
+            *(cell(count if isinstance(count, str) else f"{count:,}") for count in listed),
         )
-    yield made if found else "nothing has been published yet"
+    yield made

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
 from penstock.identity.ids import SourceId, TargetId
+from penstock.ports.target import HeldName
+
+MISSING, DIFFERS, EXTRA = "missing", "differs", "extra"
+"""What a finding is: not held, held otherwise, or held though nobody published it."""
 
 
 class DriftStatus(StrEnum):
@@ -18,9 +22,13 @@ class DriftStatus(StrEnum):
     """It waits for a repair."""
     REPAIRED = "repaired"
     LEFT = "left"
-    """Only what people or others own differs: it stays."""
+    """It stays: only what people or others own differs, or nobody published it and no policy takes it away."""
     GONE = "gone"
     """Looked at again, it is as it should be, or no longer known."""
+
+
+WAITING = (DriftStatus.OPEN, DriftStatus.LEFT)
+"""What is still as it was found, as far as anybody knows."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +45,25 @@ class DriftCursor:
     """Rows looked at in this turn."""
     turn_started_at: datetime
     turn_finished_at: datetime | None
-    """When the last whole turn ended."""
+    """Every row was looked at since then; None before the first whole turn."""
+    updated_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListingCursor:
+    """How far what a target holds of one kind of a lane has been listed."""
+
+    source_id: SourceId
+    target_id: TargetId
+    kind: str
+    after: HeldName | None
+    """Where the next look begins; None at the beginning."""
+    listed: int
+    """Rows in this turn."""
+    listed_last_turn: int
+    turn_started_at: datetime
+    turn_finished_at: datetime | None
+    """All that the target held was listed since then; None before the first whole turn."""
     updated_at: datetime
 
 
@@ -53,7 +79,7 @@ class Drift:
     key: str
     to_key: str | None
     finding: str
-    """``missing`` or ``differs``."""
+    """``missing``, ``differs``, or ``extra``: the target holds it, and nobody published it."""
     expected_digest: str | None
     found_digest: str | None
     fields: Sequence[dict[str, Any]]
@@ -72,8 +98,21 @@ class Drifts(Protocol):
         """Return how far each type of a lane has been looked at."""
         ...
 
-    def record_look(self, cursor: DriftCursor, found: Sequence[Drift], fine: Sequence[str]) -> None:
-        """Record one look in one transaction: the cursor, findings (again is an update), and what is fine by id."""
+    def listing_cursors(self, source: SourceId, target: TargetId) -> list[ListingCursor]:
+        """Return how far each kind of a lane has been listed."""
+        ...
+
+    def record_look(
+        self, cursor: DriftCursor | ListingCursor, found: Sequence[Drift], fine: Sequence[str]
+    ) -> None:
+        """Record one look in one transaction: the cursor, findings (again is an update), and what is fine by id.
+
+        What was not found again in a whole turn, by the cursor, is gone.
+        """
+        ...
+
+    def forget_type(self, cursor: DriftCursor, *, now: datetime) -> None:
+        """Drop the cursor of a type that is no longer known; findings of it, which extra rows are none of, are gone."""
         ...
 
     def list_drift(
@@ -82,9 +121,16 @@ class Drifts(Protocol):
         source: SourceId | None = None,
         target: TargetId | None = None,
         status: DriftStatus | None = None,
+        finding: str | None = None,
         limit: int = 1000,
     ) -> list[Drift]:
         """Return findings, newest first."""
+        ...
+
+    def count_drift(
+        self, source: SourceId, target: TargetId
+    ) -> Mapping[tuple[DriftStatus, str], int]:
+        """Return how many findings of a lane there are, by status and finding."""
         ...
 
     def settle_drift(

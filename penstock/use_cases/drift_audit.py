@@ -1,20 +1,24 @@
 """The drift audit: targets are read back in rotation and held against what was published to them.
 
+What they hold is listed in rotation too, where they can, for what nobody published.
+
 Each look takes the next rows of each type in the order of their index, as many as it takes for every row to be looked
 at within the period. What people or others own may differ; what the source owns may not, and is put right by a repair.
 """
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from penstock.batch.index import KeyedRows
 from penstock.batch.ownership import Owner, Ownership
@@ -24,21 +28,27 @@ from penstock.identity.canonical import value_of
 from penstock.identity.digest import joined
 from penstock.identity.ids import SourceId, TargetId
 from penstock.plan.merge import fields_of, mend, merge_three
-from penstock.ports.drift import Drift, DriftCursor, DriftStatus
-from penstock.ports.target import PUBLISHED, TargetDown
+from penstock.ports.drift import (
+    DIFFERS,
+    EXTRA,
+    MISSING,
+    WAITING,
+    Drift,
+    DriftCursor,
+    DriftStatus,
+    ListingCursor,
+)
+from penstock.ports.target import PUBLISHED, ListingTarget, TargetDown
 from penstock.publish.state import Intent, PublishState
+from penstock.snapshot.view import SnapshotView
 from penstock.use_cases.acts import By
 from penstock.use_cases.corrections import check_free
+from penstock.use_cases.drift_extras import ListingWork
+from penstock.use_cases.drift_findings import MOST_ROWS, drift_id_of, due_rows
 from penstock.use_cases.known_rows import KnownRows
 from penstock.use_cases.plan_batch import ownership_of
 from penstock.use_cases.platform import Platform
 
-FIRST_LOOK_S = 900.0
-"""What is taken to have passed before the first look at a type."""
-MOST_ROWS = 10_000
-"""Read back at once, and held in memory."""
-PACE = 0.9
-"""Share of the period that a turn takes: the rest is for the wait until the next look."""
 _BEGIN = "0" * 32
 
 
@@ -53,6 +63,10 @@ class DriftReport:
     differing: int
     left: int
     """Rows in which only what people or others own differs."""
+    listed: int | None = 0
+    """Rows that the target was seen to hold, whoever wrote them; None where it cannot list what it holds."""
+    extra: int = 0
+    """Of these, rows that nobody published."""
     trouble: str | None = None
     """Why the look came to nothing, if it did: the next one begins where this one did."""
 
@@ -69,15 +83,25 @@ class DriftCoverage:
     """Every row was looked at since then, at the least; None if some never was."""
     open: int
     """Findings that wait for a repair."""
+    left: int
+    """Findings that stay: what people own, and what nobody published where no policy takes it away."""
+    extra: int
+    """Rows that nobody published, of both."""
+    oldest_listing_finished_at: datetime | None
+    """All that the target holds was listed since then; None if it never was."""
+    lists: bool
+    """Whether the target can list what it holds: if not, nobody knows of extra rows."""
 
 
 @dataclass
 class _Look:
     checked: int = 0
+    listed: int = 0
+    waits: bool = False
+    """Whether there are findings that a row which is fine may settle."""
     counts: Counter[tuple[DriftStatus, str]] = field(default_factory=Counter)
 
-    def add(self, checked: int, found: Sequence[Drift]) -> None:
-        self.checked += checked
+    def add(self, found: Sequence[Drift]) -> None:
         self.counts.update((each.status, each.finding) for each in found)
 
     def of(self, status: DriftStatus, *findings: str) -> int:
@@ -136,60 +160,115 @@ def audit_lane(
     if target not in platform.targets:
         raise PenstockError(f"target {target!r} of source {source!r} is not configured here")
     check_free(platform, source, target)
-    known = KnownRows.open(platform, source, target)
-    ownership = ownership_of(platform, source)
-    cursors = {(c.kind, c.type_name): c for c in platform.control.drift_cursors(source, target)}
-    look = _Look()
-    for kind in Kind:
-        for type_name in known.view.types(kind):
-            cursor = cursors.get((str(kind), type_name))
-            work = _Type(platform, known, source, target, kind, type_name, ownership, look)
-            work.look(cursor, period_s, everything=everything)
+    lane = _Lane(platform, KnownRows.open(platform, source, target), source, target)
+    lane.read_back(period_s, everything=everything)
+    lists = lane.list_extras(period_s, everything=everything)
+    look = lane.look
     return DriftReport(
         source_id=source,
         target_id=target,
         checked=look.checked,
-        missing=look.of(DriftStatus.OPEN, "missing"),
-        differing=look.of(DriftStatus.OPEN, "differs"),
-        left=look.of(DriftStatus.LEFT, "missing", "differs"),
+        missing=look.of(DriftStatus.OPEN, MISSING),
+        differing=look.of(DriftStatus.OPEN, DIFFERS),
+        left=look.of(DriftStatus.LEFT, MISSING, DIFFERS),
+        listed=look.listed if lists else None,
+        extra=look.of(DriftStatus.OPEN, EXTRA) + look.of(DriftStatus.LEFT, EXTRA),
     )
 
 
 @dataclass
-class _Type:
+class _Lane:
     platform: Platform
     known: KnownRows
     source: SourceId
     target: TargetId
+    look: _Look = field(default_factory=_Look)
+
+    def read_back(self, period_s: float, *, everything: bool) -> None:
+        """Look at what was published, type by type."""
+        control = self.platform.control
+        counts = control.count_drift(self.source, self.target)
+        self.look.waits = any(status in WAITING and n for (status, _), n in counts.items())
+        cursors = {
+            (c.kind, c.type_name): c for c in control.drift_cursors(self.source, self.target)
+        }
+        ownership = ownership_of(self.platform, self.source)
+        for kind in Kind:
+            for type_name in self.known.view.types(kind):
+                cursor = cursors.pop((str(kind), type_name), None)
+                work = _Type(self, kind, type_name, ownership)
+                work.look(cursor, period_s, everything=everything)
+        for cursor in cursors.values():
+            control.forget_type(cursor, now=self.platform.clock.now())
+
+    def list_extras(self, period_s: float, *, everything: bool) -> bool:
+        """Look for what nobody published; say whether the target can tell."""
+        target = self.platform.targets[self.target]
+        if not isinstance(target, ListingTarget):
+            return False
+        listed = self.platform.control.listing_cursors(self.source, self.target)
+        cursors = {cursor.kind: cursor for cursor in listed}
+        for kind in Kind:
+            work = ListingWork(
+                platform=self.platform,
+                known=self.known,
+                target=target,
+                source_id=self.source,
+                target_id=self.target,
+                kind=kind,
+            )
+            with self.reachable():
+                for look in work.looks(cursors.get(str(kind)), period_s, everything=everything):
+                    self.record(look.cursor, look.found, [])
+                    self.look.listed += look.listed
+        return True
+
+    def record(
+        self, cursor: DriftCursor | ListingCursor, found: Sequence[Drift], fine: Sequence[str]
+    ) -> None:
+        """Record a look, unless somebody has been at work meanwhile: what they write is no drift."""
+        check_free(self.platform, self.source, self.target)
+        head = self.platform.control.snapshot_head(self.source, self.target)
+        if head is None or head.version != self.known.view.version:
+            raise LaneBusy(f"the lane {self.source} -> {self.target} became busy during the look")
+        self.platform.control.record_look(cursor, found, fine)
+        self.look.add(found)
+
+    @contextmanager
+    def reachable(self) -> Iterator[None]:
+        """Say in words that the target could not be asked."""
+        try:
+            yield
+        except TargetDown as down:
+            raise TargetUnreachable(
+                f"target {self.target!r} cannot be read back: {down}. The next look begins where this one did"
+            ) from down
+
+
+@dataclass
+class _Type:
+    lane: _Lane
     kind: Kind
     type_name: str
     ownership: Ownership
-    result: _Look
 
     def look(self, cursor: DriftCursor | None, period_s: float, *, everything: bool) -> None:
-        now = self.platform.clock.now()
-        section = self.known.view.section(self.kind, self.type_name)
+        now = self.lane.platform.clock.now()
+        section = self.lane.known.view.section(self.kind, self.type_name)
         assert section is not None
         at = 0 if everything else _place(section, cursor.position if cursor else _BEGIN)
-        due = section.rows if everything else _due(section.rows, cursor, period_s, now)
+        looked_at = cursor.updated_at if cursor else None
+        due = section.rows if everything else due_rows(section.rows, looked_at, period_s, now)
+        if cursor is not None and everything:
+            cursor = replace(cursor, turn_started_at=now)
         while due > 0:
             stop = min(section.rows, at + due, at + MOST_ROWS)
             found, fine, last = self._slice(at, stop)
-            if not self._undisturbed():
-                raise LaneBusy(
-                    f"the lane {self.source} -> {self.target} became busy during the look"
-                )
             cursor = self._moved(cursor, stop, section.rows, last, now)
-            self.platform.control.record_look(cursor, found, fine)
-            self.result.add(stop - at, found)
+            self.lane.record(cursor, found, fine)
+            self.lane.look.checked += stop - at
             due -= stop - at
             at = stop if stop < section.rows else 0  # what is due goes on at the beginning
-
-    def _undisturbed(self) -> bool:
-        """Say whether the snapshot is still the one that was looked at, and nobody is at work."""
-        check_free(self.platform, self.source, self.target)
-        head = self.platform.control.snapshot_head(self.source, self.target)
-        return head is not None and head.version == self.known.view.version
 
     def _moved(
         self, cursor: DriftCursor | None, stop: int, rows: int, last: str, now: datetime
@@ -197,8 +276,8 @@ class _Type:
         whole = stop >= rows
         begun = cursor.turn_started_at if cursor else now
         return DriftCursor(
-            source_id=self.source,
-            target_id=self.target,
+            source_id=self.lane.source,
+            target_id=self.lane.target,
             kind=str(self.kind),
             type_name=self.type_name,
             position=_BEGIN if whole else last,
@@ -209,69 +288,74 @@ class _Type:
         )
 
     def _slice(self, start: int, stop: int) -> tuple[list[Drift], list[str], str]:
-        key_hi, key_lo, hash_hi, hash_lo, rows = self.known.slice(
+        key_hi, key_lo, hash_hi, hash_lo, rows = self.lane.known.slice(
             self.kind, self.type_name, start, stop
         )
-        names = _names(self.kind, rows)
-        held = self._read_back(names)
-        expected = joined(hash_hi, hash_lo)
-        # The text too, where it is kept: who edits a table by hand leaves the digest that was written beside it.
-        sides = zip(
-            held["digest"].to_pylist(),
-            expected.to_pylist(),
-            held["attributes"].to_pylist(),
-            rows["attributes"].to_pylist(),
-            strict=True,
-        )
-        same = [found == wanted and text in {None, ours} for found, wanted, text, ours in sides]
-        found, fine = [], []
-        for n, name in enumerate(names.to_pylist()):
-            drift_id = _id_of(self.source, self.target, self.kind, name)
-            if same[n]:
-                fine.append(drift_id)
-                continue
-            theirs = held.slice(n, 1).to_pylist()[0]
-            ours = rows["attributes"][n].as_py()
-            found.append(self._finding(drift_id, name, theirs, ours, expected[n].as_py()))
+        names, expected = _names(self.kind, rows), joined(hash_hi, hash_lo)
+        target = self.lane.platform.targets[self.lane.target]
+        with self.lane.reachable():
+            held = target.read_back(self.lane.source, self.kind, names)
+        same = _as_published(held, expected, rows["attributes"])
+        fine: list[str] = []
+        if self.lane.look.waits:
+            fine = [self._id_of(name) for name in names.filter(pa.array(same)).to_pylist()]
+        found = [
+            self._finding(theirs, ours, digest)
+            for theirs, ours, digest in _differing(held, rows["attributes"], expected, same)
+        ]
         last = f"{int(key_hi[-1]):016x}{int(key_lo[-1]):016x}"
         return found, fine, last
 
-    def _read_back(self, names: pa.Table) -> pa.Table:
-        try:
-            return self.platform.targets[self.target].read_back(self.source, self.kind, names)
-        except TargetDown as down:
-            raise TargetUnreachable(
-                f"target {self.target!r} cannot be read back: {down}. The next look begins where this one did"
-            ) from down
+    def _id_of(self, name: Mapping[str, Any]) -> str:
+        return drift_id_of(self.lane.source, self.lane.target, self.kind, name)
 
-    def _finding(
-        self,
-        drift_id: str,
-        name: Mapping[str, Any],
-        theirs: Mapping[str, Any],
-        ours: str,
-        expected: bytes,
-    ) -> Drift:
+    def _finding(self, theirs: Mapping[str, Any], ours: str, expected: bytes) -> Drift:
         found = theirs["digest"]
         owners = self.ownership.get(self.type_name, {})
         status = DriftStatus.OPEN
         if found is not None and mend(ours, theirs["attributes"], owners) is None:
             status = DriftStatus.LEFT
         return Drift(
-            drift_id=drift_id,
-            source_id=self.source,
-            target_id=self.target,
+            drift_id=self._id_of(theirs),
+            source_id=self.lane.source,
+            target_id=self.lane.target,
             kind=str(self.kind),
             type_name=self.type_name,
-            key=name["key"],
-            to_key=name["to_key"],
-            finding="missing" if found is None else "differs",
+            key=theirs["key"],
+            to_key=theirs["to_key"],
+            finding=MISSING if found is None else DIFFERS,
             expected_digest=expected.hex(),
             found_digest=None if found is None else found.hex(),
             fields=[] if found is None else _fields(ours, theirs["attributes"], owners),
             status=status,
-            found_at=self.platform.clock.now(),
+            found_at=self.lane.platform.clock.now(),
         )
+
+
+def _as_published(
+    held: pa.Table, expected: pa.Array, published: pa.ChunkedArray
+) -> npt.NDArray[np.bool_]:
+    """Say of each row whether the target holds what was published.
+
+    The text counts too, where it is kept: who edits a table by hand leaves the digest that was written beside it.
+    """
+    same_digest = pc.equal(pc.cast(held["digest"], pa.binary()), pc.cast(expected, pa.binary()))
+    texts = held["attributes"]
+    same_text = pc.or_(pc.is_null(texts), pc.fill_null(pc.equal(texts, published), False))
+    same = pc.and_(pc.fill_null(same_digest, False), same_text)
+    return np.asarray(same.to_numpy(), bool)
+
+
+def _differing(
+    held: pa.Table,
+    published: pa.ChunkedArray,
+    expected: pa.Array,
+    same: npt.NDArray[np.bool_],
+) -> Iterator[tuple[dict[str, Any], str, bytes]]:
+    """Yield rows that differ: what is held, what was published, and its digest."""
+    at = pa.array(np.flatnonzero(~same))
+    sides = (held.take(at), published.take(at), expected.take(at))
+    yield from zip(*(side.to_pylist() for side in sides), strict=True)
 
 
 def repair_lane(platform: Platform, source: SourceId, target: TargetId, *, by: By) -> PublishState:
@@ -291,6 +375,23 @@ def repair_lane(platform: Platform, source: SourceId, target: TargetId, *, by: B
     return platform.control.requeue(head.batch_id, target, now=now, intent=Intent.REPAIR, act=act)
 
 
+def drift_findings(
+    platform: Platform,
+    *,
+    source: SourceId | None = None,
+    every: bool = False,
+    limit: int = 1000,
+) -> list[Drift]:
+    """Return what waits for a repair and what nobody published, newest first; with ``every``, all findings."""
+    control = platform.control
+    if every:
+        return control.list_drift(source=source, limit=limit)
+    found = control.list_drift(source=source, status=DriftStatus.OPEN, limit=limit)
+    found += control.list_drift(source=source, status=DriftStatus.LEFT, finding=EXTRA, limit=limit)
+    newest = sorted(found, key=lambda each: (-each.found_at.timestamp(), each.drift_id))
+    return newest[:limit]
+
+
 def drift_coverage(platform: Platform) -> list[DriftCoverage]:
     """Return how far the audit of each lane has come."""
     coverage = []
@@ -299,26 +400,41 @@ def drift_coverage(platform: Platform) -> list[DriftCoverage]:
             if platform.control.snapshot_head(spec.source_id, target) is None:
                 continue
             view = KnownRows.open(platform, spec.source_id, target).view
-            types = {(str(kind), name) for kind in Kind for name in view.types(kind)}
-            cursors = platform.control.drift_cursors(spec.source_id, target)
-            turns = {(c.kind, c.type_name): c.turn_finished_at for c in cursors}
-            finished = [turns.get(each) for each in types]
-            whole = [moment for moment in finished if moment is not None]
-            found = platform.control.list_drift(
-                source=spec.source_id, target=target, status=DriftStatus.OPEN
-            )
-            coverage.append(
-                DriftCoverage(
-                    source_id=spec.source_id,
-                    target_id=target,
-                    rows=sum(t.rows for kind in Kind for t in view.totals(kind).values()),
-                    oldest_turn_finished_at=min(whole)
-                    if len(whole) == len(finished) and whole
-                    else None,
-                    open=len(found),
-                )
-            )
+            coverage.append(_coverage(platform, spec.source_id, target, view))
     return coverage
+
+
+def _coverage(
+    platform: Platform, source: SourceId, target: TargetId, view: SnapshotView
+) -> DriftCoverage:
+    control = platform.control
+    types = {(str(kind), name) for kind in Kind for name in view.types(kind)}
+    turns = {
+        (c.kind, c.type_name): c.turn_finished_at for c in control.drift_cursors(source, target)
+    }
+    listings = {c.kind: c.turn_finished_at for c in control.listing_cursors(source, target)}
+    counts = control.count_drift(source, target)
+    waiting = {
+        status: sum(n for (at, _), n in counts.items() if at is status) for status in WAITING
+    }
+    return DriftCoverage(
+        source_id=source,
+        target_id=target,
+        rows=sum(t.rows for kind in Kind for t in view.totals(kind).values()),
+        oldest_turn_finished_at=_oldest(turns.get(each) for each in types),
+        open=waiting[DriftStatus.OPEN],
+        left=waiting[DriftStatus.LEFT],
+        extra=sum(n for (at, what), n in counts.items() if at in WAITING and what == EXTRA),
+        oldest_listing_finished_at=_oldest(listings.get(str(kind)) for kind in Kind),
+        lists=isinstance(platform.targets.get(target), ListingTarget),
+    )
+
+
+def _oldest(moments: Iterable[datetime | None]) -> datetime | None:
+    """Return the oldest of some moments; None if there is none, or one of them never was."""
+    found = list(moments)
+    whole = [moment for moment in found if moment is not None]
+    return min(whole) if whole and len(whole) == len(found) else None
 
 
 def _fields(ours: str, held: str | None, owners: Mapping[str, Owner]) -> list[dict[str, str]]:
@@ -329,19 +445,6 @@ def _fields(ours: str, held: str | None, owners: Mapping[str, Owner]) -> list[di
     merge = merge_three(base, theirs, base, owners)
     restored = [{"name": each, "is": "restored"} for each in merge.restored]
     return [*restored, *({"name": each, "is": "kept"} for each in merge.kept)]
-
-
-def _due(rows: int, cursor: DriftCursor | None, period_s: float, now: datetime) -> int:
-    """Return how many rows have to be looked at now, for none to be left for longer than the period.
-
-    A row is seen by the first look at which a whole turn has passed. With looks ``d`` apart, that is up to ``d`` after
-    the turn, so a turn takes ``period - d``; the constant share of it is for looks that are not evenly apart.
-    """
-    passed_s = (now - cursor.updated_at).total_seconds() if cursor else FIRST_LOOK_S
-    turn_s = min(PACE * period_s, period_s - passed_s)
-    if turn_s <= passed_s:
-        return rows
-    return min(rows, max(1, math.ceil(rows * max(0.0, passed_s) / turn_s)))
 
 
 def _place(section: KeyedRows, position: str) -> int:
@@ -370,10 +473,11 @@ def _names(kind: Kind, rows: pa.Table) -> pa.Table:
     return pa.table({**names, PUBLISHED: rows["attributes"]})
 
 
-def _id_of(source: SourceId, target: TargetId, kind: Kind, name: Mapping[str, Any]) -> str:
-    parts = (source, target, str(kind), name["type_name"], name["key"], name["to_key"] or "")
-    text = "".join(f"{len(part)}:{part}" for part in parts)
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
-__all__ = ["DriftReport", "audit_all", "audit_lane", "drift_coverage", "repair_lane"]
+__all__ = [
+    "DriftReport",
+    "audit_all",
+    "audit_lane",
+    "drift_coverage",
+    "drift_findings",
+    "repair_lane",
+]

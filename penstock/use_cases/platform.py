@@ -39,6 +39,8 @@ class Platform:
     """When a target's next maintenance window begins; None where it has none."""
     verify_sample: int = 32
     """How many applied operations of each chunk are read back; -1 for all of them."""
+    delete_extras: bool = False
+    """Whether repairs delete what targets hold and nobody published, as far as guards let go."""
     requeues_per_minute: int = 10_000
     """How many dead letters may be requeued in a minute."""
     retention_policy: RetentionPolicy = field(default_factory=RetentionPolicy)

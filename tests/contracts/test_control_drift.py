@@ -6,7 +6,8 @@ from typing import Any
 
 from penstock.identity.ids import SourceId, TargetId
 from penstock.ports.control import Settlement
-from penstock.ports.drift import Drift, DriftCursor, DriftStatus
+from penstock.ports.drift import EXTRA, Drift, DriftCursor, DriftStatus, ListingCursor
+from penstock.ports.target import HeldName
 from penstock.publish.state import Intent
 from resources.control_db.store import SqlControlStore
 from tests.contracts.control_values import (
@@ -57,6 +58,22 @@ def cursor(minute: float = 0, **fields: Any) -> DriftCursor:
         "updated_at": at(minute),
     }
     return DriftCursor(**{**values, **fields})
+
+
+def listing(**fields: Any) -> ListingCursor:
+    """How far what the registry holds of ``a`` has been listed."""
+    values: dict[str, Any] = {
+        "source_id": A,
+        "target_id": REGISTRY,
+        "kind": "entities",
+        "after": None,
+        "listed": 0,
+        "listed_last_turn": 0,
+        "turn_started_at": NOW,
+        "turn_finished_at": None,
+        "updated_at": NOW,
+    }
+    return ListingCursor(**{**values, **fields})
 
 
 def found_ids(store: SqlControlStore, **chosen: Any) -> list[int]:
@@ -120,7 +137,71 @@ class TestLooks:
         assert {each.settled_at for each in gone} == {at(3)}
 
 
+class TestListings:
+    def test_a_listing_is_kept_as_it_was(self, control_store: SqlControlStore) -> None:
+        """Where it stands comes back, with and without a name to begin after; each kind of a lane has its own."""
+        name = HeldName(type_name="table", key="db/ß", to_key="db/😀")
+        edges = listing(kind="relationships", after=name, listed=7, turn_finished_at=at(-1))
+        for each in (edges, listing(), listing(target_id=TargetId("warehouse"))):
+            control_store.record_look(each, [], [])
+        assert control_store.listing_cursors(A, REGISTRY) == [listing(), edges]
+        moved = listing(after=HeldName(type_name="table", key="db/a"), updated_at=at(1))
+        control_store.record_look(moved, [finding(1, finding=EXTRA)], [])
+        assert control_store.listing_cursors(A, REGISTRY) == [moved, edges]
+        assert found_ids(control_store, finding=EXTRA) == [1]
+
+    def test_what_a_whole_turn_did_not_find_again_is_gone(
+        self, control_store: SqlControlStore
+    ) -> None:
+        """Of the listing's own findings alone: other kinds, and rows that are missing, are not its business."""
+        extra = {"finding": EXTRA, "status": DriftStatus.LEFT}
+        found = [
+            finding(1, **extra),
+            finding(2, **extra, found_at=at(5)),
+            finding(3),
+            finding(4, **extra, kind="relationships"),
+            finding(5, **extra, target_id=TargetId("warehouse")),
+        ]
+        control_store.record_look(listing(), found, [])
+        control_store.record_look(listing(turn_finished_at=at(5), updated_at=at(9)), [], [])
+        gone = control_store.list_drift(status=DriftStatus.GONE)
+        assert [(each.drift_id, each.settled_at) for each in gone] == [(f"{1:032x}", at(9))]
+
+    def test_a_look_s_whole_turn_settles_its_type(self, control_store: SqlControlStore) -> None:
+        """What was not found again of one type since its turn began is gone; extra rows are the listing's."""
+        found = [
+            finding(1),
+            finding(2, found_at=at(5)),
+            finding(3, type_name="view"),
+            finding(4, finding=EXTRA),
+        ]
+        control_store.record_look(cursor(), found, [])
+        control_store.record_look(cursor(9, turn_finished_at=at(5)), [], [])
+        assert found_ids(control_store, status=DriftStatus.GONE) == [1]
+
+    def test_a_type_that_nobody_knows_any_more(self, control_store: SqlControlStore) -> None:
+        """Its cursor goes, and its findings are gone; other types stay as they were."""
+        other = cursor(type_name="view")
+        control_store.record_look(other, [finding(1, type_name="view")], [])
+        control_store.record_look(cursor(), [finding(2), finding(3, finding=EXTRA)], [])
+        control_store.forget_type(cursor(), now=at(1))
+        assert control_store.drift_cursors(A, REGISTRY) == [other]
+        assert found_ids(control_store, status=DriftStatus.GONE) == [2]
+
+
 class TestFindings:
+    def test_findings_are_counted(self, control_store: SqlControlStore) -> None:
+        """By status and by what they are, however many, of one lane alone."""
+        many = [finding(n) for n in range(1, 1203)]
+        left = finding(2000, status=DriftStatus.LEFT, finding=EXTRA)
+        elsewhere = finding(3000, target_id=TargetId("warehouse"))
+        control_store.record_look(cursor(), [*many, left, elsewhere], [])
+        assert control_store.count_drift(A, REGISTRY) == {
+            (DriftStatus.OPEN, "missing"): 1202,
+            (DriftStatus.LEFT, EXTRA): 1,
+        }
+        assert control_store.count_drift(SourceId("b"), REGISTRY) == {}
+
     def test_findings_are_chosen(self, control_store: SqlControlStore) -> None:
         """By source, target and status, the newest first, as many as are asked for."""
         control_store.record_look(
