@@ -81,13 +81,13 @@ def run(*, quick: bool = False) -> list[Result]:
     results = []
     with tempfile.TemporaryDirectory() as folder:
         results += _measure("SQLite", f"sqlite:///{folder}/control.db", work, size)
-    with _postgres() as url:
+    with postgres_server() as url:
         results += _measure("PostgreSQL", url, work, size)
     return [*results, *snapshot_commit(size.snapshot_rows, size.rounds)]
 
 
 @contextmanager
-def _postgres() -> Iterator[str]:
+def postgres_server() -> Iterator[str]:
     """A server of its own, with the settings it ships with: fsync on."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         with warnings.catch_warnings():
