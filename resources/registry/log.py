@@ -11,15 +11,16 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import psycopg
-from sqlalchemy import Connection, Engine, literal_column, select, tuple_
+from sqlalchemy import Connection, Engine, Row, literal_column, select, tuple_
 from sqlalchemy.sql.elements import ColumnElement
 
 from penstock.identity.ids import TenantId
 from penstock.registry.events import Cursor, RecordedEvent
 from penstock.registry.upcasting import CURRENT, Upcasters
-from resources.registry.rows import EVENT_COLUMNS, recorded_of
+from resources.registry.rows import recorded_of
 from resources.targets.registry_tables import CHANNEL, registry_event
 
 _WATERMARK: ColumnElement[int] = literal_column(
@@ -31,6 +32,26 @@ _FILE_POLL_S = 0.02
 AT_ONCE = 1_000
 
 
+def rows_in(
+    connection: Connection, after: Cursor, *, limit: int, tenant: TenantId | None = None
+) -> Sequence[Row[Any]]:
+    """Return rows of the log after a place, in the order of commits, as far as nothing can come in between any more."""
+    log = registry_event.c
+    query = select(registry_event).where(later(after))
+    if connection.dialect.name == "postgresql":
+        query = query.where(log.transaction_id < _WATERMARK)
+    if tenant is not None:
+        query = query.where(log.tenant_id == tenant)
+    query = query.order_by(log.transaction_id, log.position).limit(limit)
+    return connection.execute(query).all()
+
+
+def later(after: Cursor) -> ColumnElement[bool]:
+    """Return the condition that an event comes after a place."""
+    log = registry_event.c
+    return tuple_(log.transaction_id, log.position) > (after.transaction, after.position)
+
+
 def read_in(
     connection: Connection,
     after: Cursor,
@@ -39,16 +60,9 @@ def read_in(
     tenant: TenantId | None = None,
     upcasters: Upcasters = CURRENT,
 ) -> list[RecordedEvent]:
-    """Return events after a place, in the order of commits, as far as nothing can come in between any more."""
-    log = registry_event.c
-    place = tuple_(log.transaction_id, log.position)
-    query = select(*EVENT_COLUMNS).where(place > (after.transaction, after.position))
-    if connection.dialect.name == "postgresql":
-        query = query.where(log.transaction_id < _WATERMARK)
-    if tenant is not None:
-        query = query.where(log.tenant_id == tenant)
-    query = query.order_by(log.transaction_id, log.position).limit(limit)
-    return [upcasters.upcast(recorded_of(row)) for row in connection.execute(query)]
+    """Return events after a place, as :func:`rows_in` does."""
+    rows = rows_in(connection, after, limit=limit, tenant=tenant)
+    return [upcasters.upcast(recorded_of(row)) for row in rows]
 
 
 class RegistryLog:
@@ -68,41 +82,51 @@ class RegistryLog:
 
         Close the iterator to let go of its connection.
         """
-        signal = (
-            _Notifications(self._engine)
-            if self._engine.dialect.name == "postgresql"
-            else _FileChanges(self._engine)
-        )
-        try:
-            yield from self._follow(after, poll_s, signal)
-        finally:
-            signal.close()
+        with Waiter(self._engine) as waiter:
+            while True:
+                if events := self.read(after):
+                    after = events[-1].cursor
+                    yield events
+                elif not waiter.wait(after, timeout_s=poll_s):
+                    yield []
 
-    def _follow(
-        self, after: Cursor, poll_s: float, signal: _Notifications | _FileChanges
-    ) -> Iterator[Sequence[RecordedEvent]]:
-        give_up_at = time.monotonic() + poll_s
+
+class Waiter:
+    """Waits for the log to go on."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._postgres = engine.dialect.name == "postgresql"
+        self._signal = _Notifications(engine) if self._postgres else _FileChanges(engine)
+
+    def __enter__(self) -> Waiter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._signal.close()
+
+    def wait(self, after: Cursor, *, timeout_s: float) -> bool:
+        """Return True as soon as there are events after a place, False after so many seconds without any."""
+        give_up_at = time.monotonic() + timeout_s
         while True:
-            events = self.read(after)
+            there, readable = self._look(after)
             left_s = give_up_at - time.monotonic()
-            if events or left_s <= 0:
-                yield events
-                give_up_at = time.monotonic() + poll_s
-                after = events[-1].cursor if events else after
-            elif self._waits_for_older(after):
+            if readable or left_s <= 0:
+                return readable
+            if there:
+                # Only an older transaction, still running, keeps them from being read.
                 time.sleep(min(_LATECOMERS_S, left_s))
             else:
-                signal.wait(left_s)
+                self._signal.wait(left_s)
 
-    def _waits_for_older(self, after: Cursor) -> bool:
-        """Say whether there are events that only an older transaction, still running, keeps from being read."""
-        if self._engine.dialect.name != "postgresql":
-            return False
-        log = registry_event.c
-        place = tuple_(log.transaction_id, log.position)
-        query = select(log.position).where(place > (after.transaction, after.position)).limit(1)
-        with self._engine.connect() as connection:
-            return connection.execute(query).first() is not None
+    def _look(self, after: Cursor) -> tuple[bool, bool]:
+        """Say whether anything comes after a place, and whether it can be read."""
+        first = select(registry_event.c.position).where(later(after)).limit(1)
+        with self._engine.connect().execution_options(penstock_reading=True) as connection:
+            there = connection.execute(first).first() is not None
+            if not there or not self._postgres:
+                return there, there
+            return there, bool(rows_in(connection, after, limit=1))
 
 
 class _Notifications:

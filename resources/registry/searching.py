@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, func, select, text, tuple_
+from sqlalchemy import Connection, Row, Table, case, func, select, text, tuple_
 from sqlalchemy.sql.elements import ColumnElement
 
 from penstock.errors import InvalidIdentifier
 from penstock.identity.canonical import value_of
 from penstock.identity.ids import TenantId
 from penstock.ports.registry import Page, Search
-from penstock.registry.events import StreamKind
+from penstock.registry.events import StreamId, StreamKind
 from penstock.registry.matching import has_all, words_in
+from resources.registry.candidates import candidates_in
+from resources.registry.log import later
+from resources.registry.projections import live_tracking
 from resources.registry.requirements import LANES
-from resources.registry.rows import TABLES, held_of
+from resources.registry.rows import TABLES, held_of, read_rows
+from resources.registry.tallies import counted
+from resources.targets.registry_log import UNCHANGED
+from resources.targets.registry_tables import registry_event
 
 _ROWS_AT_ONCE = 500
 
@@ -32,6 +39,11 @@ class Place:
     source_id: str = ""
     key: str = ""
     to_key: str = ""
+
+    @property
+    def parts(self) -> tuple[bytes, ...]:
+        """What places are ordered by, byte by byte."""
+        return _key_of(self.type_name, self.source_id, self.key, self.to_key)
 
     def token(self) -> str:
         """Return the place as an opaque text."""
@@ -73,11 +85,42 @@ def _place(row: Row[Any]) -> Place:
 def _matching(connection: Connection, search: Search) -> Iterator[Row[Any]]:
     """Yield the rows that match, in order."""
     words = list(words_in([search.words or ""]))
-    for row in _rows(connection, search, place_of(search.after)):
+    after = place_of(search.after)
+    candidates = candidates_in(connection, search, words)
+    if candidates is None:
+        rows = _rows(connection, search, after)
+    else:
+        rows = _candidates(connection, search, after, candidates)
+    for row in rows:
         if not (search.equals or words) or has_all(
             row.key, value_of(row.attributes), search.equals, words
         ):
             yield row
+
+
+def _candidates(
+    connection: Connection, search: Search, after: Place, candidates: Iterable[StreamId]
+) -> Iterator[Row[Any]]:
+    """Yield the rows of candidates that match but for attributes and words, in order."""
+    places = sorted((_key(stream), stream) for stream in candidates)
+    wanted = [stream for place, stream in places if place > after.parts]
+    table = TABLES[search.kind]
+    for start in range(0, len(wanted), _ROWS_AT_ONCE):
+        rows = read_rows(connection, wanted[start : start + _ROWS_AT_ONCE])
+        yield from (row for row in rows.values() if _fits(table, search, row))
+
+
+def _key(stream: StreamId) -> tuple[bytes, ...]:
+    return _key_of(stream.type_name, stream.source_id, stream.key, stream.to_key or "")
+
+
+def _key_of(*parts: str) -> tuple[bytes, ...]:
+    return tuple(part.encode() for part in parts)
+
+
+def _fits(table: Table, search: Search, row: Row[Any]) -> bool:
+    wanted = {**_asked(table, search), "type_name": search.type_name, "source_id": search.source_id}
+    return all(value is None or getattr(row, name) == value for name, value in wanted.items())
 
 
 def _rows(connection: Connection, search: Search, after: Place) -> Iterator[Row[Any]]:
@@ -131,23 +174,56 @@ def _lane(
 
 def conditions(table: Table, search: Search) -> list[ColumnElement[bool]]:
     """Return what a search asks of a row, but for attributes and words."""
-    wanted = {
+    asked = _asked(table, search)
+    return [table.c[name] == value for name, value in asked.items() if value is not None]
+
+
+def _asked(table: Table, search: Search) -> dict[str, str | None]:
+    asked: dict[str, str | None] = {
         "tenant_id": search.tenant_id,
-        "kind": str(search.kind) if "kind" in table.c else None,
         "status": search.status,
         "review": search.review,
         "key": search.from_key,
-        "to_key": search.to_key,
     }
-    if search.to_key is not None and "to_key" not in table.c:
-        wanted["key"], wanted["to_key"] = "", None  # only relationships end somewhere
-    return [table.c[name] == value for name, value in wanted.items() if value is not None]
+    if "kind" in table.c:
+        asked["kind"] = str(search.kind)
+    if "to_key" in table.c:
+        asked["to_key"] = search.to_key
+    elif search.to_key is not None:
+        asked["key"] = ""  # only relationships end somewhere, and no key is empty
+    return asked
 
 
 def count_in(connection: Connection, tenant: TenantId) -> dict[tuple[StreamKind, str], int]:
-    """Return how many entities and relationships of each type there are now."""
+    """Return how many entities and relationships of each type there are now.
+
+    That is what the projection has counted, and what has happened since.
+    """
+    tracking = live_tracking(connection, "counts")
+    if tracking is None:
+        return _count_rows(connection, tenant)
+    found = Counter(counted(connection, tracking.generation, tenant))
+    log = registry_event.c
+    change = case((log.after_digest.is_not(None), 1), else_=0) - case(
+        (log.before_digest.is_not(None), 1), else_=0
+    )
+    query = (
+        select(log.kind, log.type_name, func.sum(change))
+        .where(later(tracking.cursor), log.tenant_id == tenant)
+        .where(func.coalesce(log.data, "") != UNCHANGED)
+        .group_by(log.kind, log.type_name)
+    )
+    for kind, type_name, changed in connection.execute(query):
+        found[StreamKind(kind), type_name] += int(changed)
+    return {key: n for key, n in found.items() if n and key[0] in _COUNTED}
+
+
+_COUNTED = (StreamKind.ENTITY, StreamKind.RELATIONSHIP)
+
+
+def _count_rows(connection: Connection, tenant: TenantId) -> dict[tuple[StreamKind, str], int]:
     found = {}
-    for kind in (StreamKind.ENTITY, StreamKind.RELATIONSHIP):
+    for kind in _COUNTED:
         table = TABLES[kind]
         query = (
             select(table.c.type_name, func.count())

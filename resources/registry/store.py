@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
-from typing import Any
+from collections.abc import Callable, Sequence
+from datetime import date, datetime
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, Select, exc, func, literal_column, select
 
@@ -26,15 +26,19 @@ from penstock.registry.upcasting import CURRENT, Upcasters
 from resources.control_db.engine import Database
 from resources.registry.appending import Refused, append_in
 from resources.registry.log import read_in
+from resources.registry.projections import live_generation
 from resources.registry.requirements import entities_in, referrers_in
 from resources.registry.rows import EVENT_COLUMNS, held_of, matches, read_rows, recorded_of
 from resources.registry.searching import count_in, search_in
+from resources.registry.tallies import Activity, active
 from resources.targets.registry_tables import STREAM_HASH, registry_event
 
 _TRIES = 5
 _AGAIN = ("40P01", "40001")
 """Deadlock detected, serialization failure: nothing was done, and the same may work now."""
 _TOO_LARGE = "54000"
+_UNDEFINED_TABLE = "42P01"
+T = TypeVar("T")
 
 
 class SqlRegistryStore(Database):
@@ -100,13 +104,33 @@ class SqlRegistryStore(Database):
 
     def search(self, search: Search) -> Page:
         """Return a page of what matches, ordered by type, source and key."""
-        with self._reading() as connection:
-            return search_in(connection, search)
+        return self._of_projections(lambda connection: search_in(connection, search))
 
     def count_by_type(self, tenant: TenantId) -> dict[tuple[StreamKind, str], int]:
         """Return how many entities and relationships there are of each type."""
-        with self._reading() as connection:
-            return count_in(connection, tenant)
+        return self._of_projections(lambda connection: count_in(connection, tenant))
+
+    def activity(self, tenant: TenantId, *, since: date) -> dict[tuple[date, str], int]:
+        """Return how often each action happened on each day (UTC), as far as the projection has come."""
+
+        def read(connection: Connection) -> dict[tuple[date, str], int]:
+            generation = live_generation(connection, Activity.name)
+            return {} if generation is None else active(connection, generation, tenant, since)
+
+        return self._of_projections(read)
+
+    def _of_projections(self, read: Callable[[Connection], T]) -> T:
+        """Read what projections have written; again where a rebuild has just taken its tables away."""
+        for left in range(_TRIES - 1, -1, -1):
+            try:
+                with self._reading() as connection:
+                    return read(connection)
+            except exc.DBAPIError as error:
+                state = getattr(error.orig, "sqlstate", None)
+                gone = state == _UNDEFINED_TABLE or "no such table" in str(error.orig)
+                if not (gone and left):
+                    raise
+        raise AssertionError("unreachable")
 
     # What was -----------------------------------------------------------------------------------------------
 

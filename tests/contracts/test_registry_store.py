@@ -30,9 +30,13 @@ from penstock.ports.registry import (
 )
 from penstock.registry.events import Cursor, EventAction, StreamId, StreamKind
 from resources.control_db.engine import open_engine
+from resources.registry.projections import ProjectionRunner
+from resources.registry.search_index import SearchIndex
 from resources.registry.store import SqlRegistryStore
+from resources.registry.tallies import Counts
 from tests.contracts.registry_values import (
     ACME,
+    NOW,
     OTHER,
     at,
     create,
@@ -44,21 +48,44 @@ from tests.contracts.registry_values import (
     put,
     write,
 )
+from tests.fixtures.clock import FixedClock
 from tests.fixtures.registry_memory import MemoryRegistryStore
 
 CRM = SourceId("crm")
 START = Cursor()
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres), "memory"])
+class Projected(SqlRegistryStore):
+    """A store whose projections have seen what was there before the last append, and some of it twice over."""
+
+    def append(self, *args: Any, **kwargs: Any) -> Any:
+        runner = ProjectionRunner(
+            self.engine, [SearchIndex(), Counts()], FixedClock(NOW), at_once=7
+        )
+        for name in runner.names:
+            runner.catch_up(name)
+        runner.release()
+        return super().append(*args, **kwargs)
+
+
+@pytest.fixture(
+    params=[
+        "sqlite",
+        "sqlite-projected",
+        pytest.param("postgres", marks=pytest.mark.postgres),
+        pytest.param("postgres-projected", marks=pytest.mark.postgres),
+        "memory",
+    ]
+)
 def store(
     request: pytest.FixtureRequest, new_control_url: Callable[[str], str]
 ) -> Iterator[RegistryStore]:
-    """Each store: in memory, on SQLite and on PostgreSQL."""
+    """Each store: in memory, on SQLite and on PostgreSQL, these without and with projections that lag behind."""
     if request.param == "memory":
         yield MemoryRegistryStore()
         return
-    sql = SqlRegistryStore(open_engine(new_control_url(request.param)))
+    database, _, projected = request.param.partition("-")
+    sql = (Projected if projected else SqlRegistryStore)(open_engine(new_control_url(database)))
     yield sql
     sql.close()
 
