@@ -26,6 +26,8 @@ from penstock.registry.access import Role
 from penstock.registry.commands import Caller, Command, Create, Delete, Deprecate, MergePatch
 from penstock.registry.events import StreamId
 from penstock.registry.identifiers import entity_stream, relationship_stream
+from penstock.registry.problems import Problem
+from penstock.use_cases import registry_schemas as schemas
 from penstock.use_cases.access_tokens import create_token
 from penstock.use_cases.acts import By
 from penstock.use_cases.registry_commands import carry_out
@@ -238,6 +240,45 @@ def test_history_shows_each_change_with_its_differences(page: Page, filled: Site
     expect(patched).to_contain_text("a column")
     expect(patched).to_contain_text("by ada")
     expect(deprecated).to_contain_text("use orders_v2")
+
+
+def test_a_schema_is_shown_with_its_versions_against_each_other(page: Page, filled: Site) -> None:
+    """What the second version added is told apart; a draft that is invalid says why."""
+    ada = Caller(tenant_id=ACME, actor="ada")
+    document: dict[str, Any] = {
+        "title": "Report",
+        "type": "object",
+        "properties": {"owner": {"type": "string"}},
+    }
+    held = _left(schemas.define_schema(filled.platform, document, ada))
+    wider = {"owner": {"type": "string"}, "pages": {"type": "integer"}}
+    for properties in (None, wider):
+        if properties:
+            held = _left(schemas.revise_schema(filled.platform, "report", ada, expected=held))
+            changed = {**document, "properties": properties}
+            held = _left(
+                schemas.edit_schema(filled.platform, "report", changed, ada, expected=held)
+            )
+        held = _left(schemas.validate_schema(filled.platform, "report", ada, expected=held))
+        held = _left(schemas.activate_schema(filled.platform, "report", ada, expected=held))
+    held = _left(schemas.revise_schema(filled.platform, "report", ada, expected=held))
+    broken = {**document, "properties": {"owner": {"type": "text"}}}
+    held = _left(schemas.edit_schema(filled.platform, "report", broken, ada, expected=held))
+    _left(schemas.validate_schema(filled.platform, "report", ada, expected=held))
+
+    sign_in(page, filled, "/schemas")
+    page.get_by_role("link", name="report").click()
+    expect(page.get_by_role("heading", name="Version 2")).to_be_visible()
+    assert '"pages": {' in "".join(page.locator("pre ins").all_text_contents())
+    expect(page.locator("tbody code").first).to_have_text("/properties/owner/type")
+    expect(page.locator("main")).to_contain_text("invalid")
+
+
+def _left(answer: Done | Problem) -> bytes:
+    """Return the version tag that a command left."""
+    assert isinstance(answer, Done), answer
+    assert answer.held is not None
+    return answer.held.version_tag
 
 
 def test_what_was_deleted_still_has_its_history(page: Page, filled: Site) -> None:
