@@ -300,11 +300,12 @@ class PublishStates(Protocol):
         now: datetime,
         intent: Intent,
         act: AuditEntry | None = None,
+        claims: int | None = None,
     ) -> PublishState:
         """Put a batch back in the queue on an operator's word (COMPLETE or FAILED to PENDING).
 
         Unless it is for a follow-up, its dead letters are on their way with it; they, and ``act``, are recorded in the
-        same transaction.
+        same transaction. Raises ``LaneBusy`` if the lane was claimed since it had been ``claims`` times.
         """
         ...
 

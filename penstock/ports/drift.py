@@ -102,12 +102,22 @@ class Drifts(Protocol):
         """Return how far each kind of a lane has been listed."""
         ...
 
+    def lane_claims(self, source: SourceId, target: TargetId) -> int:
+        """Return how often a lane was claimed: as long as it is so often, nobody has written to the target."""
+        ...
+
     def record_look(
-        self, cursor: DriftCursor | ListingCursor, found: Sequence[Drift], fine: Sequence[str]
+        self,
+        cursor: DriftCursor | ListingCursor,
+        found: Sequence[Drift],
+        fine: Sequence[str],
+        *,
+        claims: int | None = None,
     ) -> None:
         """Record one look in one transaction: the cursor, findings (again is an update), and what is fine by id.
 
-        What was not found again in a whole turn, by the cursor, is gone.
+        What was not found again in a whole turn, by the cursor, is gone. Raises ``LaneBusy``, with nothing recorded, if
+        the lane was claimed since it had been ``claims`` times: what was seen may be written over by now.
         """
         ...
 

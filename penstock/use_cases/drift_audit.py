@@ -159,8 +159,9 @@ def audit_lane(
     """
     if target not in platform.targets:
         raise PenstockError(f"target {target!r} of source {source!r} is not configured here")
+    claims = platform.control.lane_claims(source, target)
     check_free(platform, source, target)
-    lane = _Lane(platform, KnownRows.open(platform, source, target), source, target)
+    lane = _Lane(platform, KnownRows.open(platform, source, target), source, target, claims)
     lane.read_back(period_s, everything=everything)
     lists = lane.list_extras(period_s, everything=everything)
     look = lane.look
@@ -182,6 +183,8 @@ class _Lane:
     known: KnownRows
     source: SourceId
     target: TargetId
+    claims: int
+    """How often the lane was claimed before the look."""
     look: _Look = field(default_factory=_Look)
 
     def read_back(self, period_s: float, *, everything: bool) -> None:
@@ -227,11 +230,7 @@ class _Lane:
         self, cursor: DriftCursor | ListingCursor, found: Sequence[Drift], fine: Sequence[str]
     ) -> None:
         """Record a look, unless somebody has been at work meanwhile: what they write is no drift."""
-        check_free(self.platform, self.source, self.target)
-        head = self.platform.control.snapshot_head(self.source, self.target)
-        if head is None or head.version != self.known.view.version:
-            raise LaneBusy(f"the lane {self.source} -> {self.target} became busy during the look")
-        self.platform.control.record_look(cursor, found, fine)
+        self.platform.control.record_look(cursor, found, fine, claims=self.claims)
         self.look.add(found)
 
     @contextmanager
@@ -359,7 +358,12 @@ def _differing(
 
 
 def repair_lane(platform: Platform, source: SourceId, target: TargetId, *, by: By) -> PublishState:
-    """Put the batch that a lane was last advanced by back in the queue, to repair what was found."""
+    """Put the batch that a lane was last advanced by back in the queue, to repair what was found.
+
+    Raises ``IllegalMove`` if nothing was found or somebody has asked for it already, ``LaneBusy`` while a batch of the
+    lane is in hand, or if one was since this looked for findings.
+    """
+    claims = platform.control.lane_claims(source, target)
     check_free(platform, source, target)
     head = platform.control.snapshot_head(source, target)
     if head is None or not platform.control.list_drift(
@@ -372,7 +376,9 @@ def repair_lane(platform: Platform, source: SourceId, target: TargetId, *, by: B
     act = by.entry(
         "drift.repair", head.batch_id, now=now, source=source, details={"target_id": target}
     )
-    return platform.control.requeue(head.batch_id, target, now=now, intent=Intent.REPAIR, act=act)
+    return platform.control.requeue(
+        head.batch_id, target, now=now, intent=Intent.REPAIR, act=act, claims=claims
+    )
 
 
 def drift_findings(

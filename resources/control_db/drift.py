@@ -24,6 +24,7 @@ from penstock.ports.drift import EXTRA, Drift, DriftCursor, DriftStatus, Listing
 from penstock.ports.target import HeldName
 from resources.control_db.drift_tables import drift_listing
 from resources.control_db.engine import Database, upsert
+from resources.control_db.leases import check_claims, claims_of
 from resources.control_db.letter_records import pages
 from resources.control_db.rows import storable_json, storable_text
 from resources.control_db.tables import drift, drift_cursor
@@ -51,14 +52,26 @@ class SqlDrift(Database):
         with self._reading() as connection:
             return [_listing_of(row) for row in connection.execute(query).mappings()]
 
+    def lane_claims(self, source: SourceId, target: TargetId) -> int:
+        """Return how often a lane was claimed: as long as it is so often, nobody has written to the target."""
+        with self._reading() as connection:
+            return claims_of(connection, source, target)
+
     def record_look(
-        self, cursor: DriftCursor | ListingCursor, found: Sequence[Drift], fine: Sequence[str]
+        self,
+        cursor: DriftCursor | ListingCursor,
+        found: Sequence[Drift],
+        fine: Sequence[str],
+        *,
+        claims: int | None = None,
     ) -> None:
         """Record one look in one transaction: the cursor, findings (again is an update), and what is fine by id.
 
-        What was not found again in a whole turn, by the cursor, is gone.
+        What was not found again in a whole turn, by the cursor, is gone. Raises ``LaneBusy`` if the lane was claimed
+        since it had been ``claims`` times.
         """
         with self._writing() as connection:
+            check_claims(connection, cursor.source_id, cursor.target_id, claims)
             if isinstance(cursor, DriftCursor):
                 upsert(connection, drift_cursor, [asdict(cursor)])
             else:

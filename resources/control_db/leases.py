@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, select, update
 
-from penstock.errors import LeaseLost, NotFound
+from penstock.errors import LaneBusy, LeaseLost, NotFound
 from penstock.identity.ids import BatchId, SourceId, TargetId
 from penstock.ports.control import Claim
 from penstock.publish.state import PublishState
@@ -41,6 +41,26 @@ def hold(connection: Connection, claim: Claim) -> None:
         raise LeaseLost(
             f"worker {claim.worker_id!r} has ended its lease on {_lane_text(claim)}: "
             "claim the batch again before writing for it"
+        )
+
+
+def claims_of(connection: Connection, source: SourceId, target: TargetId) -> int:
+    """Return how often a lane was claimed."""
+    query = select(lane.c.fencing_token).where(lane_is(source, target))
+    return int(connection.execute(query).scalar() or 0)
+
+
+def check_claims(
+    connection: Connection, source: SourceId, target: TargetId, claims: int | None
+) -> None:
+    """Lock a lane until the transaction ends; raises ``LaneBusy`` if it was claimed since it had been so often."""
+    if claims is None:
+        return
+    query = select(lane.c.fencing_token).where(lane_is(source, target)).with_for_update()
+    if (connection.execute(query).scalar() or 0) != claims:
+        raise LaneBusy(
+            f"a worker has had the lane {source} -> {target} meanwhile: what was seen of the target before may be "
+            "written over by now. Look again"
         )
 
 

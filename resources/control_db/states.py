@@ -12,6 +12,7 @@ from sqlalchemy import Connection, delete, select
 from penstock.batch.manifest import Mode
 from penstock.batch.rows import Kind
 from penstock.errors import LeaseLost, PenstockError
+from penstock.identity import ids
 from penstock.identity.ids import BatchId, SourceId, TargetId
 from penstock.plan.ledger import LedgerRow
 from penstock.ports.attempts import PublishAttempt
@@ -45,6 +46,7 @@ from resources.control_db.executions import (
     settle,
 )
 from resources.control_db.leases import (
+    check_claims,
     end_lease,
     end_start,
     hold,
@@ -133,9 +135,11 @@ class SqlStates(Database):
         now: datetime,
         intent: Intent,
         act: AuditEntry | None = None,
+        claims: int | None = None,
     ) -> PublishState:
         """Put a batch, and its dead letter, back in the queue on an operator's word (COMPLETE or FAILED to PENDING)."""
         with self._writing() as connection:
+            check_claims(connection, ids.split_batch_id(batch)[0], target, claims)
             before = read_state(connection, batch, target, lock=True)
             after = requeued(before, now=now, intent=intent)
             write_state(connection, before, after)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from penstock.errors import LaneBusy
 from penstock.identity.ids import SourceId, TargetId
 from penstock.ports.control import Settlement
 from penstock.ports.drift import EXTRA, Drift, DriftCursor, DriftStatus, ListingCursor
@@ -101,6 +104,25 @@ class TestLooks:
         assert oldest == finding(1)
         assert newest.fields == [fields[0], {"name": "note\ufffds", "is": "kept"}]
         assert (newest.to_key, newest.found_digest) == ("db/ß", "f" * 32)
+
+    def test_a_look_that_a_worker_overtook_leaves_nothing(
+        self, control_store: SqlControlStore
+    ) -> None:
+        """Whoever had the lane since may have written over what was seen; the same goes for asking for a repair."""
+        assert control_store.lane_claims(A, REGISTRY) == 0
+        batch = admit(control_store, "a", 1)
+        before = control_store.lane_claims(A, REGISTRY)
+        finish(control_store, must_claim(control_store))
+        with pytest.raises(LaneBusy, match="Look again"):
+            control_store.record_look(cursor(), [finding(1)], [], claims=before)
+        assert control_store.list_drift() == []
+        assert control_store.drift_cursors(A, REGISTRY) == []
+        with pytest.raises(LaneBusy):
+            control_store.requeue(batch, REGISTRY, now=at(2), intent=Intent.REPAIR, claims=before)
+        now = control_store.lane_claims(A, REGISTRY)
+        assert now > before
+        control_store.record_look(cursor(), [finding(1)], [], claims=now)
+        control_store.requeue(batch, REGISTRY, now=at(2), intent=Intent.REPAIR, claims=now)
 
     def test_cursors_are_of_one_lane_and_each_type_has_its_own(
         self, control_store: SqlControlStore

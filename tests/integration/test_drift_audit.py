@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -128,6 +129,32 @@ def test_a_busy_lane_is_passed_over(bench: Bench) -> None:
     with pytest.raises(LaneBusy):
         audit_lane(bench.platform, SOURCE, target, period_s=1)
     assert audit_all(bench.platform, period_s=1, repair=True) == []
+
+
+def test_what_was_repaired_while_it_was_looked_at_is_not_found_again(
+    bench: Bench, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A repair does not move the snapshot: a look that began before it is dropped all the same."""
+    target = bench.target.target_id
+    bench.land([person("crm/a", v=1)])
+    bench.publish()
+    edit(engine, "crm/a", '{"v":99}')
+    record = bench.control.record_look
+
+    def overtaken(*arguments: Any, **named: Any) -> None:
+        monkeypatch.undo()
+        audit_lane(bench.platform, SOURCE, target, period_s=1, everything=True)
+        repair_lane(bench.platform, SOURCE, target, by=ADA)
+        bench.publish()
+        record(*arguments, **named)
+
+    monkeypatch.setattr(bench.control, "record_look", overtaken)
+    with pytest.raises(LaneBusy, match="Look again"):
+        audit_lane(bench.platform, SOURCE, target, period_s=1, everything=True)
+    assert [each.status for each in bench.control.list_drift()] == [DriftStatus.REPAIRED]
+    with pytest.raises(IllegalMove):
+        repair_lane(bench.platform, SOURCE, target, by=ADA)
+    assert len(bench.control.list_acts()) == 1
 
 
 def test_what_people_own_stays_and_what_the_source_owns_does_not(
