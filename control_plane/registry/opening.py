@@ -67,16 +67,21 @@ def serve(settings: Settings, *, host: str, port: int, behind: str | None = None
     """Serve the registry until Ctrl-C or SIGTERM; raises :class:`PortTaken`."""
     import uvicorn
 
+    from resources.clock import SystemClock
+    from resources.registry.running import projecting
+
     _require_free(host, port)
-    uvicorn.run(
-        application(settings),
-        host=host,
-        port=port,
-        proxy_headers=behind is not None,
-        forwarded_allow_ips=behind or "",
-        server_header=False,
-        timeout_graceful_shutdown=_FAREWELL_S,
-    )
+    app = application(settings)
+    with projecting(settings.control_url, SystemClock()):
+        uvicorn.run(
+            app,
+            host=host,
+            port=port,
+            proxy_headers=behind is not None,
+            forwarded_allow_ips=behind or "",
+            server_header=False,
+            timeout_graceful_shutdown=_FAREWELL_S,
+        )
 
 
 def _require_free(host: str, port: int) -> None:
