@@ -37,7 +37,7 @@ $(shell rm -rf .venv .tools)
 endif
 endif
 
-.PHONY: help setup demo up test crash check architecture format bench lock clean
+.PHONY: help setup demo up test crash rivals check architecture format bench lock clean
 
 help:  ## Say what there is to make.
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -55,6 +55,9 @@ test: setup .tools/.browser  ## Run every test.
 
 crash: setup  ## Kill workers at named points and at random, some 2,000 times: make crash ARGS=--quick
 	@env -u DAGSTER_HOME $(RUN) tests.crash $(ARGS)
+
+rivals: setup  ## Kill 32 writers and 4 projections of the registry at random, 100 times.
+	@env -u DAGSTER_HOME $(RUN) tests.integration.registry_rivals $(ARGS)
 
 check: setup  ## Lint, format, types, layers, architecture, Dagster's definitions.
 	@home=$$(mktemp -d)
