@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import Depends, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from control_plane.registry.documents import Json, Key
 from control_plane.registry.problem_responses import (
@@ -27,6 +27,17 @@ LONGEST_REASON = 1000
 SourceName = Annotated[str, Field(pattern=f"^{SLUG.pattern}$", examples=["api"])]
 TypeNameField = Annotated[str, Field(pattern=f"^{TYPE_NAME.pattern}$", examples=["table"])]
 ReasonField = Annotated[str, Field(max_length=LONGEST_REASON, examples=["moved to finance"])]
+
+
+def _is_number(value: Any) -> Any:
+    """Refuse what pydantic would read as a number by its looks."""
+    if isinstance(value, str | bool):
+        raise ValueError("a number is written without quotes")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_is_number)]
+Flag = Annotated[bool, Field(strict=True)]
 Attributes = Annotated[Json, Field(examples=[{"owner": "ada", "rows": 1204}])]
 
 
@@ -51,7 +62,7 @@ class NewRelationship(Body):
 
     type: Annotated[str, Field(pattern=f"^{TYPE_NAME.pattern}$", examples=["owned_by"])]
     from_key: Key
-    to_key: Annotated[str, Field(min_length=1, examples=["people/ada"])]
+    to_key: Key
     source: SourceName = API_SOURCE
     attributes: Annotated[Json, Field(examples=[{}])] = Field(default_factory=dict)
     reason: ReasonField = ""
@@ -73,7 +84,7 @@ class Why(Body):
 class BackTo(Body):
     """To which version."""
 
-    version: int = Field(ge=1, le=2**53, examples=[1])
+    version: Whole = Field(ge=1, le=2**53, examples=[1])
     reason: ReasonField = ""
 
 

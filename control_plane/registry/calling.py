@@ -12,6 +12,7 @@ from fastapi.security import HTTPBearer
 from starlette.responses import Response
 
 from control_plane.registry.backend import Backend
+from control_plane.registry.documents import KEY_PATTERN
 from control_plane.registry.problem_responses import refused
 from penstock.identity import ids
 from penstock.registry.access import Principal, Role
@@ -110,13 +111,31 @@ EntityKey = Annotated[
     Path(
         description="Its key, with its slashes as they are.",
         min_length=1,
+        max_length=ids.MAX_KEY_BYTES,
+        json_schema_extra={"pattern": KEY_PATTERN},
         examples=["warehouse/sales/orders"],
     ),
 ]
 FromKey = Annotated[
-    str, Query(min_length=1, description="Where it begins.", examples=["warehouse/sales/orders"])
+    str,
+    Query(
+        min_length=1,
+        max_length=ids.MAX_KEY_BYTES,
+        description="Where it begins.",
+        examples=["warehouse/sales/orders"],
+        json_schema_extra={"pattern": KEY_PATTERN},
+    ),
 ]
-ToKey = Annotated[str, Query(min_length=1, description="Where it ends.", examples=["people/ada"])]
+ToKey = Annotated[
+    str,
+    Query(
+        min_length=1,
+        max_length=ids.MAX_KEY_BYTES,
+        description="Where it ends.",
+        examples=["people/ada"],
+        json_schema_extra={"pattern": KEY_PATTERN},
+    ),
+]
 Reason = Annotated[
     str,
     Query(max_length=1000, description="Why; kept in the history.", examples=["moved to finance"]),
@@ -127,6 +146,7 @@ IdempotencyKey = Annotated[
         alias="Idempotency-Key",
         min_length=1,
         max_length=MAX_IDEMPOTENCY_KEY_CHARACTERS,
+        pattern="^[!-~]+$",
         description="The same key again is the same command again, which takes effect once.",
         examples=["8e03978e-40d5-43dd-bc93-6894a57f9324"],
     ),
@@ -137,11 +157,26 @@ IfMatchHeader = Annotated[
         alias="If-Match",
         description="The ETag that was seen, or `*` for whatever is there.",
         examples=['"5f0c2f3b7a9d4c1e8b6a4d2c0e1f3a5b"'],
+        json_schema_extra={"pattern": r'^(\*|(W/)?"[!#-~]*")$'},
     ),
 ]
 IfNoneMatchHeader = Annotated[
     str | None,
-    Header(alias="If-None-Match", description="ETags that need not be sent again.", examples=["*"]),
+    Header(
+        alias="If-None-Match",
+        description="ETags that need not be sent again.",
+        examples=['"5f0c2f3b7a9d4c1e8b6a4d2c0e1f3a5b"'],
+        json_schema_extra={"pattern": r'^(\*|(W/)?"[!#-~]*"(, (W/)?"[!#-~]*")*)$'},
+    ),
+]
+OnlyNewHeader = Annotated[
+    str | None,
+    Header(
+        alias="If-None-Match",
+        description="`*`: only if there is nothing yet.",
+        examples=["*"],
+        json_schema_extra={"pattern": r"^\*$"},
+    ),
 ]
 
 

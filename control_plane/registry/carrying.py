@@ -23,7 +23,6 @@ from control_plane.registry.calling import (
     IfMatchHeader,
     as_caller,
     current_caller,
-    of,
 )
 from control_plane.registry.conditional import etag, if_match
 from control_plane.registry.documents import Json, held_document, stream_document
@@ -95,11 +94,12 @@ class Commands:
         self, act: str, stream: StreamId | str, answer: Done | Problem, *, made: bool = False
     ) -> Response:
         """Record what became of a command, and return its response, or raise its problem."""
-        status = answer.status if isinstance(answer, Problem) else OK
+        if isinstance(answer, Problem):
+            self.record(act, stream, answer.status)
+            raise refused(answer)
+        status = CREATED if made or self._created(answer) else OK
         self.record(act, stream, status)
-        done = of(answer)
-        created = made or self._created(done)
-        return done_response(done, status=CREATED if created else OK)
+        return done_response(answer, status=status)
 
     def _created(self, done: Done) -> bool:
         """Say whether a command that may replace or create has created."""

@@ -59,11 +59,11 @@ WRITES = (404, 409, 412, 413, 422, 428)
 READ: Responses = {
     200: {"description": "It is there.", "headers": {"ETag": _ETAG}},
     304: {"description": "It is as `If-None-Match` says.", "headers": {"ETag": _ETAG}},
-    **problems(404),
+    **problems(404, 422),
 }
 LISTED: Responses = {
     200: {"description": "What was found, a page at a time.", "headers": {"Link": _LINK}},
-    **problems(),
+    **problems(422),
 }
 LISTED_OF_ONE: Responses = {**LISTED, **problems(404)}
 ASKED: Responses = {200: {"description": "The answer."}, **problems(404)}

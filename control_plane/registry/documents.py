@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from penstock.diff.fields import FieldChange
+from penstock.identity.ids import MAX_KEY_BYTES
 from penstock.ports.registry import Held
 from penstock.registry.access import Role, Token
 from penstock.registry.attributes import plain
@@ -23,7 +24,16 @@ from penstock.use_cases.registry_queries import HistoryItem as HistoryEntry
 
 Json = dict[str, Any]
 Tag = Annotated[str, Field(pattern="^[0-9a-f]{32}$", examples=["5f0c2f3b7a9d4c1e8b6a4d2c0e1f3a5b"])]
-Key = Annotated[str, Field(min_length=1, examples=["warehouse/sales/orders"])]
+KEY_PATTERN = r"^[^\x00-\x1f\x7f-\x9f]+$"
+Key = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=MAX_KEY_BYTES,
+        examples=["warehouse/sales/orders"],
+        json_schema_extra={"pattern": KEY_PATTERN},
+    ),
+]
 Moment = Annotated[
     str, Field(json_schema_extra={"format": "date-time"}, examples=["2026-11-20T19:24:14.000000Z"])
 ]

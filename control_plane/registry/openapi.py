@@ -88,6 +88,7 @@ def _described(app: FastAPI) -> dict[str, Any]:
         schemas.pop(name, None)
     operations = {each["operationId"]: each for each in _operations(document)}
     for operation in operations.values():
+        _without_nulls(operation)
         _without_fastapis_own(operation)
     _link(operations)
     return document
@@ -102,6 +103,16 @@ def _without_fastapis_own(operation: dict[str, Any]) -> None:
     declared = operation["responses"].get("422", {})
     if "HTTPValidationError" in str(declared.get("content")):
         del operation["responses"]["422"]
+
+
+def _without_nulls(operation: dict[str, Any]) -> None:
+    """Take null out of parameters that may be left out: in an address or a header there is no such value."""
+    for parameter in operation.get("parameters", []):
+        schema = parameter["schema"]
+        kept = [each for each in schema.get("anyOf", []) if each != {"type": "null"}]
+        if len(kept) == 1:
+            del schema["anyOf"]
+            parameter["schema"] = {**kept[0], **schema}
 
 
 def _link(operations: dict[str, dict[str, Any]]) -> None:

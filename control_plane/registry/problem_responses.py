@@ -97,6 +97,17 @@ def invalid(detail: str, *errors: ProblemError) -> HttpProblem:
     return refused(Problem(kind=ProblemKind.INVALID_REQUEST, detail=detail, errors=errors))
 
 
+def unusable(detail: str, *errors: ProblemError) -> HttpProblem:
+    """Return the problem of parameters that are each well-formed and of no use together, or now."""
+    return HttpProblem(
+        status=422,
+        code="unusable_parameters",
+        title="The parameters cannot be used",
+        detail=detail,
+        errors=errors,
+    )
+
+
 def invalid_parts(errors: list[dict[str, Any]]) -> HttpProblem:
     """Return FastAPI's own validation errors as one problem; values are named by type, never repeated."""
     found = tuple(_part(error) for error in errors)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Path
 from pydantic import Field
 
-from control_plane.registry.bodies import Body, ReasonField
+from control_plane.registry.bodies import Body, Flag, ReasonField, Whole
 from control_plane.registry.documents import Document, EventDocument, Json, Moment, Tag, moment
 from penstock.identity.ids import TYPE_NAME
 from penstock.ports.registry import Held
@@ -61,7 +61,7 @@ class SchemaDraft(Body):
 class WhichVersion(Body):
     """A version of a schema."""
 
-    version: int | None = Field(
+    version: Whole | None = Field(
         default=None, ge=1, le=2**53, description="Null for the one that was active last."
     )
     reason: ReasonField = ""
@@ -70,7 +70,7 @@ class WhichVersion(Body):
 class ThisVersion(Body):
     """A version of a schema."""
 
-    version: int = Field(ge=1, le=2**53, examples=[1])
+    version: Whole = Field(ge=1, le=2**53, examples=[1])
     reason: ReasonField = ""
 
 
@@ -106,8 +106,8 @@ class DeclaredType(Body):
     from_types: TypeNames = Field(default_factory=list, examples=[["table"]])
     to_types: TypeNames = Field(default_factory=list, examples=[["person"]])
     cardinality: Cardinality = Cardinality.MANY_TO_MANY
-    containment: bool = False
-    may_dangle: bool = False
+    containment: Flag = False
+    may_dangle: Flag = False
     attributes: Json | None = Field(default=None, description="A JSON Schema of its attributes.")
     description: Annotated[str, Field(max_length=MAX_DESCRIPTION)] = ""
 

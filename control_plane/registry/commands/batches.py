@@ -5,9 +5,18 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Response
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
-from control_plane.registry.bodies import Attributes, Body, ReasonField, SourceName, TypeNameField
+from control_plane.registry.bodies import (
+    Attributes,
+    Body,
+    Flag,
+    ReasonField,
+    SourceName,
+    TypeNameField,
+    Whole,
+)
 from control_plane.registry.calling import StrictRoute, needs, of
 from control_plane.registry.carrying import CommandsOf, done_document, json_response
 from control_plane.registry.described import problems
@@ -72,13 +81,17 @@ class RelationshipAddress(Body):
 class _Part(Body):
     """One command: what to do, and with what."""
 
-    entity: EntityAddress | None = None
-    relationship: RelationshipAddress | None = None
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["entity"]}, {"required": ["relationship"]}]}
+    )
+    entity: EntityAddress | SkipJsonSchema[None] = None
+    relationship: RelationshipAddress | SkipJsonSchema[None] = None
     reason: ReasonField = ""
 
     @model_validator(mode="after")
     def _about_one(self) -> _Part:
-        if (self.entity is None) == (self.relationship is None):
+        named = self.model_fields_set & {"entity", "relationship"}
+        if len(named) != 1 or (self.entity is None and self.relationship is None):
             raise ValueError("name either an entity or a relationship")
         return self
 
@@ -106,7 +119,7 @@ class ReplacePart(_Part):
     do: Literal["replace"]
     attributes: Attributes
     expected: Expected = None
-    or_create: bool = False
+    or_create: Flag = False
 
     def command(self, stream: StreamId) -> does.Command:
         """Return the command."""
@@ -154,7 +167,7 @@ class DeletePart(_Part):
     """Remove it."""
 
     do: Literal["delete"]
-    cascade: bool = False
+    cascade: Flag = False
     expected: Expected = None
 
     def command(self, stream: StreamId) -> does.Command:
@@ -181,7 +194,7 @@ class RollBackPart(_Part):
     """Give it the attributes of an earlier version."""
 
     do: Literal["rollback"]
-    version: int = Field(ge=1, le=2**53)
+    version: Whole = Field(ge=1, le=2**53)
     expected: Expected = None
 
     def command(self, stream: StreamId) -> does.Command:
@@ -235,7 +248,7 @@ _EXAMPLE = {
 class NewBatch(Body):
     """Commands, in the order in which they are to be carried out."""
 
-    atomic: bool = Field(default=True, description="All or nothing; else each by itself.")
+    atomic: Flag = Field(default=True, description="All or nothing; else each by itself.")
     commands: Annotated[
         list[Part], Field(min_length=1, max_length=MOST_COMMANDS, examples=[[_EXAMPLE]])
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends, Response
 
 from control_plane.registry.bodies import PATCH_BODIES, AllAttributes, NewEntity, Patch, patching
-from control_plane.registry.calling import Entity, IfNoneMatchHeader, Reason, StrictRoute, needs, of
+from control_plane.registry.calling import Entity, OnlyNewHeader, Reason, StrictRoute, needs, of
 from control_plane.registry.carrying import CommandsOf
 from control_plane.registry.conditional import only_if_absent
 from control_plane.registry.described import CHANGED, DELETED, MADE, MADE_OR_CHANGED
@@ -34,7 +34,7 @@ def put_entity(
     stream: Entity,
     body: AllAttributes,
     commands: CommandsOf,
-    if_none_match: IfNoneMatchHeader = None,
+    if_none_match: OnlyNewHeader = None,
 ) -> Response:
     """Set all attributes of an entity; make it if it is not there, or with `If-None-Match: *` only then."""
     if only_if_absent(if_none_match):

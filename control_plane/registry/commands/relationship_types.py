@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Depends, Response
-from penstock.use_cases.registry_schemas import (
-    declare_relationship_type as declare,
-)
-from penstock.use_cases.registry_schemas import (
-    remove_relationship_type as remove,
-)
 
-from control_plane.registry.calling import IfNoneMatchHeader, Reason, StrictRoute, needs
+from control_plane.registry.calling import OnlyNewHeader, Reason, StrictRoute, needs
 from control_plane.registry.carrying import CommandsOf
 from control_plane.registry.conditional import only_if_absent
 from control_plane.registry.described import DELETED, MADE_OR_CHANGED
@@ -22,6 +16,12 @@ from control_plane.registry.schema_documents import (
 from penstock.ports.registry import ABSENT
 from penstock.registry.access import Role
 from penstock.registry.identifiers import relationship_type_stream
+from penstock.use_cases.registry_schemas import (
+    declare_relationship_type as declare,
+)
+from penstock.use_cases.registry_schemas import (
+    remove_relationship_type as remove,
+)
 
 router = APIRouter(
     tags=["Relationship types"],
@@ -36,7 +36,7 @@ def declare_relationship_type(
     name: TypeId,
     body: DeclaredType,
     commands: CommandsOf,
-    if_none_match: IfNoneMatchHeader = None,
+    if_none_match: OnlyNewHeader = None,
     reason: Reason = "",
 ) -> Response:
     """Declare what holds for the relationships of a type, or declare it anew."""

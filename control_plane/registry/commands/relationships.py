@@ -12,7 +12,7 @@ from control_plane.registry.bodies import (
     patching,
 )
 from control_plane.registry.calling import (
-    IfNoneMatchHeader,
+    OnlyNewHeader,
     Reason,
     Relationship,
     StrictRoute,
@@ -49,7 +49,7 @@ def put_relationship(
     stream: Relationship,
     body: AllAttributes,
     commands: CommandsOf,
-    if_none_match: IfNoneMatchHeader = None,
+    if_none_match: OnlyNewHeader = None,
 ) -> Response:
     """Set all attributes of a relationship; make it if it is not there, or with `If-None-Match: *` only then."""
     if only_if_absent(if_none_match):

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Response
 from pydantic import Field
 
-from control_plane.registry.bodies import Body, ReasonField, Why
+from control_plane.registry.bodies import Body, ReasonField, Whole, Why
 from control_plane.registry.calling import StrictRoute, needs
 from control_plane.registry.carrying import CREATED, CommandsOf, json_response
 from control_plane.registry.described import problems
@@ -32,7 +32,7 @@ class NewToken(Body):
 
     name: Annotated[str, Field(min_length=1, max_length=LONGEST_ACTOR, examples=["ada"])]
     role: Role
-    days: int = Field(default=90, ge=1, le=LONGEST_DAYS, description="Until it expires.")
+    days: Whole = Field(default=90, ge=1, le=LONGEST_DAYS, description="Until it expires.")
     reason: ReasonField = ""
 
 

@@ -37,6 +37,7 @@ from control_plane.registry.queries.reading import (
     equals,
     listed,
     one,
+    searched,
 )
 from penstock.identity.ids import SLUG, TYPE_NAME, SourceId
 from penstock.ports.registry import Search
@@ -44,7 +45,7 @@ from penstock.registry.access import Role
 from penstock.registry.events import API_SOURCE, StreamKind
 from penstock.registry.identifiers import entity_stream
 from penstock.registry.workflow import Review
-from penstock.use_cases.registry_queries import MOST_NODES, get_many, neighbours, search
+from penstock.use_cases.registry_queries import MOST_NODES, get_many, neighbours
 
 router = APIRouter(
     tags=["Entities"], route_class=StrictRoute, dependencies=[Depends(needs(Role.READER))]
@@ -100,7 +101,7 @@ def search_entities(
         after=after,
         limit=limit,
     )
-    return listed(request, of(search(backend.platform, wanted)))
+    return listed(request, searched(backend.platform, wanted))
 
 
 @router.post("/entities/lookup", response_model=FoundDocument, responses=ASKED)

@@ -14,14 +14,14 @@ from control_plane.registry.calling import of
 from control_plane.registry.carrying import json_response, not_modified
 from control_plane.registry.conditional import etag, none_match
 from control_plane.registry.documents import held_document, page_document
-from control_plane.registry.problem_responses import invalid, refused
-from penstock.ports.registry import Held, Page
+from control_plane.registry.problem_responses import refused, unusable
+from penstock.ports.registry import Held, Page, Search
 from penstock.registry.events import StreamId
 from penstock.registry.identifiers import named
 from penstock.registry.problems import Problem, ProblemError, ProblemKind
 from penstock.use_cases.registry_decisions import left_by
 from penstock.use_cases.registry_platform import RegistryPlatform
-from penstock.use_cases.registry_queries import as_of, get
+from penstock.use_cases.registry_queries import as_of, get, search
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="Most that one page has.")]
 After = Annotated[
@@ -46,6 +46,7 @@ Where = Annotated[
         'scalar is one (`rows=3`, `name="3"`); any other is text. Several have all to hold.',
         examples=[["owner=ada"]],
         max_length=20,
+        json_schema_extra={"items": {"type": "string", "pattern": "^[^=]+="}},
     ),
 ]
 
@@ -59,6 +60,8 @@ def one(
     version: int | None = None,
 ) -> Response:
     """Answer with what a stream holds, or held; with 304 where the caller has seen just that."""
+    if at is not None and version is not None:
+        raise unusable("name a moment or a version, not both")
     is_past = at is not None or version is not None
     held = _held_then(platform, stream, at, version) if is_past else of(get(platform, stream))
     if none_match(if_none_match, held.version_tag):
@@ -79,6 +82,14 @@ def _held_then(
             )
         )
     return held
+
+
+def searched(platform: RegistryPlatform, wanted: Search) -> Page:
+    """Return a page of what matches; a cursor that no page has ended with is no fault of form."""
+    found = search(platform, wanted)
+    if isinstance(found, Problem) and [each.rule for each in found.errors] == ["cursor"]:
+        raise unusable(found.detail, *found.errors)
+    return of(found)
 
 
 def listed(request: Request, page: Page) -> Response:
@@ -108,7 +119,7 @@ def equals(where: list[str] | None) -> Mapping[str, Any]:
             )
         found[name] = _scalar(text)
     if errors:
-        raise invalid(errors[0].message, *errors)
+        raise unusable(errors[0].message, *errors)
     return found
 
 

@@ -13,10 +13,9 @@ from control_plane.registry.calling import (
     Relationship,
     StrictRoute,
     needs,
-    of,
 )
 from control_plane.registry.described import LISTED, READ
-from control_plane.registry.documents import RelationshipDocument, RelationshipPage
+from control_plane.registry.documents import KEY_PATTERN, RelationshipDocument, RelationshipPage
 from control_plane.registry.queries.reading import (
     After,
     At,
@@ -26,17 +25,25 @@ from control_plane.registry.queries.reading import (
     equals,
     listed,
     one,
+    searched,
 )
-from penstock.identity.ids import SLUG, TYPE_NAME, SourceId
+from penstock.identity.ids import MAX_KEY_BYTES, SLUG, TYPE_NAME, SourceId
 from penstock.ports.registry import Search
 from penstock.registry.access import Role
 from penstock.registry.events import StreamKind
-from penstock.use_cases.registry_queries import search
 
 router = APIRouter(
     tags=["Relationships"], route_class=StrictRoute, dependencies=[Depends(needs(Role.READER))]
 )
-End = Annotated[str | None, Query(min_length=1, description="Only those with this end.")]
+End = Annotated[
+    str | None,
+    Query(
+        min_length=1,
+        max_length=MAX_KEY_BYTES,
+        description="Only those with this end.",
+        json_schema_extra={"pattern": KEY_PATTERN},
+    ),
+]
 
 
 @router.get("/relationships", response_model=RelationshipPage, responses=LISTED)
@@ -64,7 +71,7 @@ def search_relationships(
         after=after,
         limit=limit,
     )
-    return listed(request, of(search(backend.platform, wanted)))
+    return listed(request, searched(backend.platform, wanted))
 
 
 @router.get("/relationships/{type_name}", response_model=RelationshipDocument, responses=READ)

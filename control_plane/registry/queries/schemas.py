@@ -19,7 +19,7 @@ from control_plane.registry.conditional import etag, none_match
 from control_plane.registry.described import ASKED, LISTED, LISTED_OF_ONE, READ, problems
 from control_plane.registry.documents import Json, event_document
 from control_plane.registry.problem_responses import refused
-from control_plane.registry.queries.reading import After, Limit, next_link
+from control_plane.registry.queries.reading import After, Limit, next_link, searched
 from control_plane.registry.schema_documents import (
     RelationshipTypeDocument,
     RelationshipTypePage,
@@ -45,7 +45,7 @@ from penstock.registry.identifiers import relationship_type_stream, schema_strea
 from penstock.registry.problems import Problem, ProblemKind
 from penstock.registry.schemas import SchemaStatus
 from penstock.use_cases.registry_platform import RegistryPlatform
-from penstock.use_cases.registry_queries import get, history, search
+from penstock.use_cases.registry_queries import get, history
 from penstock.use_cases.registry_trials import try_out
 
 router = APIRouter(route_class=StrictRoute, dependencies=[Depends(needs(Role.READER))])
@@ -78,7 +78,7 @@ def list_schemas(
         after=after,
         limit=limit,
     )
-    page = of(search(backend.platform, wanted))
+    page = searched(backend.platform, wanted)
     items = [schema_document(held) for held in page.items]
     return json_response({"items": items, "next": page.next}, headers=next_link(request, page.next))
 
@@ -173,7 +173,7 @@ def list_relationship_types(
         after=after,
         limit=limit,
     )
-    page = of(search(backend.platform, wanted))
+    page = searched(backend.platform, wanted)
     items = [relationship_type_document(held) for held in page.items]
     return json_response({"items": items, "next": page.next}, headers=next_link(request, page.next))
 

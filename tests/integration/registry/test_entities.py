@@ -158,9 +158,16 @@ def test_a_search_goes_on_where_it_was(registry: Registry) -> None:
     by_ada = client.search_entities(page_size=2, type="table", where=["owner=ada"])
     assert [entity.key for entity in by_ada] == ["t1", "t3", "t5"]
     assert [entity.key for entity in client.search_entities(q="v")] == ["v"]
-    for odd in ("where=owner", "where==x", "where=a=1&where=a=2", "limit=0", "after=~", "type=1"):
+    for odd, status in (
+        ("where=owner", 422),
+        ("where==x", 422),
+        ("where=a=1&where=a=2", 422),
+        ("after=~", 422),
+        ("limit=0", 400),
+        ("type=1", 400),
+    ):
         refused = registry.request("GET", f"/entities?{odd}")
-        assert (odd, refused.status_code) == (odd, 400)
+        assert (odd, refused.status_code) == (odd, status)
         assert refused.json()["errors"], odd
 
 
