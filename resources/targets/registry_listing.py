@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pyarrow as pa
 from sqlalchemy import ColumnElement, Connection, and_, or_, select
 
 from penstock.batch.rows import Kind
 from penstock.identity.ids import SourceId, TenantId
+from penstock.plan.operations import DIGEST
 from penstock.ports.target import HELD_SCHEMA, HeldName
 from resources.targets.registry_tables import registry_entity, registry_relationship
 
@@ -23,15 +22,16 @@ def list_held(
     limit: int,
 ) -> pa.Table:
     """Return the next rows of a source, type by type: the index begins with the tenant and the type."""
-    found: list[dict[str, Any]] = []
+    found, listed = [HELD_SCHEMA.empty_table()], 0
     type_name = after.type_name if after else _next_type(connection, tenant, kind, "")
-    while type_name is not None and len(found) < limit:
+    while type_name is not None and listed < limit:
         begins = after if after and after.type_name == type_name else None
-        missing = limit - len(found)
-        found += _page(connection, tenant, source, kind, type_name, begins, missing)
-        if len(found) < limit:
+        missing = limit - listed
+        found.append(_page(connection, tenant, source, kind, type_name, begins, missing))
+        listed += len(found[-1])
+        if listed < limit:
             type_name = _next_type(connection, tenant, kind, type_name)
-    return pa.Table.from_pylist(found, schema=HELD_SCHEMA)
+    return pa.concat_tables(found)
 
 
 def _next_type(connection: Connection, tenant: TenantId, kind: Kind, after: str) -> str | None:
@@ -49,19 +49,29 @@ def _page(
     type_name: str,
     after: HeldName | None,
     limit: int,
-) -> list[dict[str, Any]]:
+) -> pa.Table:
     table = _TABLES[kind].c
     keys = [table.key] if kind is Kind.ENTITY else [table.key, table.to_key]
     query = (
-        select(table.type_name, *keys, table.digest, table.attributes)
+        select(*keys, table.digest, table.attributes)
         .where(table.tenant_id == tenant, table.type_name == type_name, table.source_id == source)
         .order_by(*keys)
         .limit(limit)
     )
     if after is not None:
         query = query.where(*_behind(kind, after))
-    rows = connection.execute(query).mappings()
-    return [{"to_key": None, **row, "digest": bytes(row["digest"])} for row in rows]
+    rows = connection.execute(query).all()
+    n, ends = len(rows), len(keys)
+    return pa.table(
+        [
+            pa.array([type_name] * n, pa.string()),
+            pa.array([row[0] for row in rows], pa.string()),
+            pa.array([row[1] if ends > 1 else None for row in rows], pa.string()),
+            pa.array([bytes(row[ends]) for row in rows], DIGEST),
+            pa.array([row[-1] for row in rows], pa.string()),
+        ],
+        schema=HELD_SCHEMA,
+    )
 
 
 def _behind(kind: Kind, after: HeldName) -> list[ColumnElement[bool]]:

@@ -61,7 +61,7 @@ from resources.targets.table_mapping import (
     generic_table,
     mapped_tables,
 )
-from resources.targets.table_rows import Changes, Held, TypeRows
+from resources.targets.table_rows import Changes, TypeRows
 
 BUSY_TIMEOUT_S = 30
 _KEYS_AT_ONCE = 500
@@ -237,11 +237,11 @@ class SqlTableTarget:
 
         Raises :class:`~penstock.ports.target.TargetDown` if the database does not answer.
         """
-        found: list[dict[str, Any]] = []
+        found, listed = [HELD_SCHEMA.empty_table()], 0
         try:
             with self._engine.begin() as connection:
                 for type_name in self._types(connection, source, kind):
-                    if len(found) >= limit or (after is not None and type_name < after.type_name):
+                    if listed >= limit or (after is not None and type_name < after.type_name):
                         continue
                     of_type = TypeRows(
                         mapped=self._table(kind, type_name), source=source, type_name=type_name
@@ -249,11 +249,11 @@ class SqlTableTarget:
                     begins = (
                         _key_of(after, kind) if after and type_name == after.type_name else None
                     )
-                    page = of_type.page(connection, after=begins, limit=limit - len(found))
-                    found += (_listed(type_name, key, held) for key, held in page)
+                    found.append(of_type.page(connection, after=begins, limit=limit - listed))
+                    listed += len(found[-1])
         except exc.SQLAlchemyError as error:
             raise down(error, mend=_MEND) from error
-        return pa.Table.from_pylist(found, schema=HELD_SCHEMA)
+        return pa.concat_tables(found)
 
     def _types(self, connection: Connection, source: SourceId, kind: Kind) -> list[str]:
         """Return the types that there may be rows of, in order."""
@@ -380,16 +380,6 @@ def _ignoring_a_lost_race(connection: Connection) -> Iterator[None]:
 
 def _key_of(name: HeldName, kind: Kind) -> tuple[str, ...]:
     return (name.key,) if kind is Kind.ENTITY else (name.key, name.to_key or "")
-
-
-def _listed(type_name: str, key: tuple[str, ...], held: Held) -> dict[str, Any]:
-    return {
-        "type_name": type_name,
-        "key": key[0],
-        "to_key": key[1] if len(key) > 1 else None,
-        "digest": held.digest,
-        "attributes": held.attributes,
-    }
 
 
 def _numbers_by_type(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import pyarrow as pa
 from sqlalchemy import (
     Connection,
     Dialect,
-    RowMapping,
     Select,
     and_,
     bindparam,
@@ -28,7 +28,7 @@ from penstock.identity.canonical import value_of
 from penstock.identity.digest import DIGEST_BYTES, entity_digest, relationship_digest
 from penstock.identity.ids import SourceId
 from penstock.plan.operations import Action
-from penstock.ports.target import OperationFailure
+from penstock.ports.target import HELD_SCHEMA, OperationFailure
 from resources.targets.column_values import Refused, column_value
 from resources.targets.hand_edits import text_with_edits
 from resources.targets.preconditions import Moved, conflict, edited
@@ -38,6 +38,7 @@ _KEYS_AT_ONCE = 500
 _KEYS_AT_ONCE_SPELT_OUT = 100
 _ROW_VALUES = ("postgresql", "sqlite", "mysql", "mariadb")
 """Dialects that compare pairs of values with IN."""
+_NO_VALUES: Mapping[str, Any] = {}
 _STORED = "stored"
 """Of an operation that is to be written: the digest of its row as it is in the table."""
 
@@ -88,34 +89,53 @@ class TypeRows:
         lock: bool = False,
     ) -> dict[Key, Held]:
         """Return what there is of some rows, by key; with ``lock``, nobody changes them before the transaction ends."""
-        query = self._query(with_attributes=with_attributes, with_values=with_values)
+        texts = with_attributes and self.mapped.attributes_column is not None
+        typed = [column.name for _, column in self.mapped.typed] if with_values else []
+        query = self._query(texts=texts, typed=typed)
         if lock:
             query = query.with_for_update()
+        ends = len(self.mapped.key_columns)
         found: dict[Key, Held] = {}
         for condition in self._conditions(connection, [self.key_of(row) for row in wanted]):
-            for row in connection.execute(query.where(condition)).mappings():
-                key, held = self._held(row)
-                found[key] = held
+            for row in connection.execute(query.where(condition)):
+                stored, *rest = row[ends:]
+                values = rest[1:] if texts else rest
+                found[tuple(row[:ends])] = Held(
+                    digest=sixteen_bytes(stored),
+                    stored=bytes(stored),
+                    attributes=rest[0] if texts else None,
+                    values=dict(zip(typed, values, strict=True)) if typed else _NO_VALUES,
+                )
         return found
 
-    def page(
-        self, connection: Connection, *, after: Key | None, limit: int
-    ) -> list[tuple[Key, Held]]:
-        """Return the next rows in the order of their keys."""
+    def page(self, connection: Connection, *, after: Key | None, limit: int) -> pa.Table:
+        """Return the next rows in the order of their keys, as :data:`~penstock.ports.target.HELD_SCHEMA` has them."""
         columns = [self.mapped.table.c[name] for name in self.mapped.key_columns]
-        query = self._query(with_attributes=True, with_values=False).order_by(*columns)
+        texts = self.mapped.attributes_column is not None
+        query = self._query(texts=texts).order_by(*columns)
         if after is not None:
             # The first condition is one that an index over the keys can begin at.
             behind = and_(columns[0] == after[0], columns[-1] > after[-1])
             query = query.where(columns[0] >= after[0], or_(columns[0] > after[0], behind))
-        return [self._held(row) for row in connection.execute(query.limit(limit)).mappings()]
+        rows = connection.execute(query.limit(limit)).all()
+        n, ends = len(rows), len(columns)
+        return pa.table(
+            [
+                pa.array([self.type_name] * n, pa.string()),
+                pa.array([row[0] for row in rows], pa.string()),
+                pa.array([row[1] if ends > 1 else None for row in rows], pa.string()),
+                pa.array([sixteen_bytes(row[ends]) for row in rows], pa.binary(DIGEST_BYTES)),
+                pa.array([row[-1] if texts else None for row in rows], pa.string()),
+            ],
+            schema=HELD_SCHEMA,
+        )
 
-    def _query(self, *, with_attributes: bool, with_values: bool) -> Select[Any]:
+    def _query(self, *, texts: bool, typed: Sequence[str] = ()) -> Select[Any]:
+        """Select keys, digest, the text where it is wanted, and typed columns by name."""
         columns = self.mapped.table.c
         names = [*self.mapped.key_columns, DIGEST]
-        if with_attributes and self.mapped.attributes_column is not None:
+        if texts and self.mapped.attributes_column is not None:
             names.append(self.mapped.attributes_column)
-        typed = [column.name for _, column in self.mapped.typed] if with_values else []
         # Raw: what somebody wrote into a column of another type is no reason to fail.
         raw = [type_coerce(columns[name], NullType()).label(name) for name in typed]
         mine = and_(columns[SOURCE] == self.source, columns[DIGEST].is_not(None))
@@ -123,17 +143,6 @@ class TypeRows:
         if self.mapped.generic:
             query = query.where(columns[TYPE_NAME] == self.type_name)
         return query
-
-    def _held(self, row: RowMapping) -> tuple[Key, Held]:
-        text = self.mapped.attributes_column
-        stored = bytes(row[DIGEST])
-        held = Held(
-            digest=stored if len(stored) == DIGEST_BYTES else stand_in(stored),
-            stored=stored,
-            attributes=None if text is None else row.get(text),
-            values={c.name: row[c.name] for _, c in self.mapped.typed if c.name in row},
-        )
-        return tuple(row[name] for name in self.mapped.key_columns), held
 
     def text_of(self, key: Key, held: Held, published: str | None, dialect: Dialect) -> str | None:
         """Return the attributes of a row, edits in its typed columns included; None where they cannot be told.
@@ -170,8 +179,10 @@ class TypeRows:
                 yield tuple_(*columns).in_(some)
 
 
-def stand_in(digest: bytes) -> bytes:
-    """Return 16 bytes for a digest that somebody wrote by hand in another form."""
+def sixteen_bytes(digest: bytes) -> bytes:
+    """Return a digest, or what stands in for one that somebody wrote by hand in another form."""
+    if len(digest) == DIGEST_BYTES:
+        return bytes(digest)
     return hashlib.blake2b(digest, digest_size=DIGEST_BYTES).digest()
 
 
