@@ -89,12 +89,17 @@ def main() -> None:
 def up(
     port: Annotated[int, typer.Option(help="Port of the web page.", min=1, max=65535)] = 3000,
     host: Annotated[str, typer.Option(help="Address that the web page listens on.")] = "127.0.0.1",
+    registry_port: Annotated[
+        int, typer.Option(help="Port of the registry; 0 leaves it out.", min=0, max=65535)
+    ] = 8484,
 ) -> None:
     """Run the whole stack until Ctrl-C; its data stays in PENSTOCK_HOME."""
     from control_plane.supervisor import run_up
     from resources.settings import Settings
 
-    raise typer.Exit(run_up(Settings.from_env(), host=host, port=port))
+    raise typer.Exit(
+        run_up(Settings.from_env(), host=host, port=port, registry_port=registry_port or None)
+    )
 
 
 @app.command()

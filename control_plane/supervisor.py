@@ -78,9 +78,11 @@ class Stack:
         host: str = "127.0.0.1",
         environ: Mapping[str, str] | None = None,
         location: str = "platform_assets.definitions",
+        registry_port: int | None = None,
     ) -> None:
         """``port`` is the webserver's; None leaves the webserver out. ``environ`` is added to the children's."""
         self.settings, self.host, self.port, self.location = settings, host, port, location
+        self.registry_port = registry_port
         self.code_port = free_port()
         self.dagster_home = settings.dagster_folder
         self.environ = {**os.environ, **settings_environ(settings), **(environ or {})}
@@ -94,6 +96,11 @@ class Stack:
     def url(self) -> str:
         """The page to open."""
         return f"http://{self.host}:{self.port}"
+
+    @property
+    def registry_url(self) -> str:
+        """The registry's address."""
+        return f"http://{self.host}:{self.registry_port}"
 
     def _children(self) -> list[Child]:
         python, workspace = sys.executable, str(self.dagster_home / "workspace.yaml")
@@ -119,6 +126,11 @@ class Stack:
             web += ["--host", self.host, "--port", str(self.port)]
             answers = f"{self.url}/server_info"
             children.append(Child(name="webserver", argv=web, ready=lambda: _answers(answers)))
+        if self.registry_port is not None:
+            registry = [python, "-m", "control_plane.cli", "registry", "serve"]
+            registry += ["--host", self.host, "--port", str(self.registry_port)]
+            health = f"{self.registry_url}/registry/v1/health"
+            children.append(Child(name="registry", argv=registry, ready=lambda: _answers(health)))
         return children
 
     def start(self) -> None:
@@ -308,16 +320,23 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 
 
 def run_up(
-    settings: Settings, *, port: int = 3000, host: str = "127.0.0.1", console: Console | None = None
+    settings: Settings,
+    *,
+    port: int = 3000,
+    host: str = "127.0.0.1",
+    registry_port: int | None = None,
+    console: Console | None = None,
 ) -> int:
     """Run the stack until Ctrl-C or SIGTERM; returns the exit status, 0 for a clean stop."""
     console = console or Console()
     if _listens(port):
         raise CannotStart(f"port {port} is taken: give another with --port")
+    if registry_port is not None and _listens(registry_port):
+        raise CannotStart(f"port {registry_port} is taken: give another with --registry-port")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     with one_per_home(settings.home):
-        stack = Stack(settings, port=port, host=host)
+        stack = Stack(settings, port=port, host=host, registry_port=registry_port)
         try:
             return _run(stack, console)
         except _Stopped:
@@ -330,9 +349,11 @@ def run_up(
 
 
 def _run(stack: Stack, console: Console) -> int:
-    with console.status("starting code server, daemon and webserver"):
+    with console.status("starting code server, daemon, webserver and registry"):
         stack.start()
     console.print(f"Penstock is up: open [bold]{stack.url}[/bold]  (Ctrl-C stops it)")
+    if stack.registry_port is not None:
+        console.print(f"the registry: [bold]{stack.registry_url}/registry/v1/docs[/bold]")
     console.print(f"data and logs: {stack.settings.home}")
     while True:
         try:
