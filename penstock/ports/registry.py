@@ -254,6 +254,33 @@ class RegistryStore(Protocol):
         ...
 
 
+class RegistryChunk(RegistryStore, Protocol):
+    """The store as one chunk of published operations sees it, in the transaction that will apply them.
+
+    What is read stays as it is until that transaction ends, as far as commands could change it.
+    """
+
+    def know_edges(
+        self, tenant: TenantId, source: SourceId, type_name: str, end: End, keys: Sequence[str]
+    ) -> None:
+        """Read the relationships that have these ends at once; searches for them are answered from there."""
+        ...
+
+    def know_keys(self, tenant: TenantId, sources: Sequence[SourceId], keys: Sequence[str]) -> None:
+        """Read which entities have these keys at once; :meth:`entities_with_keys` answers from there."""
+        ...
+
+    def has_references(self, tenant: TenantId) -> bool:
+        """Say whether anything of a tenant names an entity in its attributes."""
+        ...
+
+    def referring(
+        self, entities: Sequence[StreamId], relationship_types: Sequence[str]
+    ) -> dict[StreamId, list[StreamId]]:
+        """Return what refers to entities of one source: relationships of these types, and what names them."""
+        ...
+
+
 class EventReader(Protocol):
     """Follows the log."""
 

@@ -62,14 +62,16 @@ def version_is_missing(held: Held) -> Problem:
     )
 
 
-def is_referred_to(held: Held, referrers: Sequence[StreamId], most: int, mend: str) -> Problem:
+def is_referred_to(
+    stream: StreamId, referrers: Sequence[StreamId], most: int, mend: str
+) -> Problem:
     """Others refer to what should go; ``most`` is how many were looked for."""
     shown = ", ".join(named(each) for each in referrers[:_SHOWN])
     count = f"more than {most:,}" if len(referrers) > most else f"{len(referrers):,}"
     more = ", ..." if len(referrers) > _SHOWN else ""
     return Problem(
         kind=ProblemKind.REFERENCED,
-        detail=f"{count} refer to {named(held.stream)}: {shown}{more}. {mend}",
+        detail=f"{count} refer to {named(stream)}: {shown}{more}. {mend}",
         more={"references": [address(each) for each in referrers[:MOST_NAMED]]},
     )
 

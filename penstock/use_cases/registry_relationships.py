@@ -67,16 +67,20 @@ class _Found:
 
 def _undeclared(view: RegistryView, policy: RegistryPolicy, stream: StreamId) -> Judged | Problem:
     if not policy.accept_undeclared_types:
-        return Problem(
-            kind=ProblemKind.NO_SCHEMA,
-            detail=f"relationship type {stream.type_name} is not declared, and this registry takes none that is not: "
-            "declare it first",
-            more={"relationship_type": stream.type_name},
-        )
+        return is_undeclared(stream.type_name)
     found = _Found()
     for end, key in _ends(stream):
         _look_up(view, stream, end, key, (), found)
     return found.judged(stream, version=None)
+
+
+def is_undeclared(name: str) -> Problem:
+    """Refuse relationships of a type that nobody has declared, where a policy wants that."""
+    return Problem(
+        kind=ProblemKind.NO_SCHEMA,
+        detail=f"relationship type {name} is not declared, and this registry takes none that is not: declare it first",
+        more={"relationship_type": name},
+    )
 
 
 # Ends -------------------------------------------------------------------------------------------------------

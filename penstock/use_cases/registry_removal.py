@@ -31,7 +31,7 @@ def removal(view: RegistryView, rules: Rules, held: Held, *, cascade: bool) -> R
     staying = [each for each in referrers if each not in edges] if cascade else referrers
     if staying:
         mend = "Change those first" if cascade else "Delete those first, or ask for a cascade"
-        return is_referred_to(held, staying, MOST_REFERRERS, mend)
+        return is_referred_to(stream, staying, MOST_REFERRERS, mend)
     if len(edges) > MOST_REFERRERS:
         return Problem(
             kind=ProblemKind.TOO_MANY,

@@ -6,6 +6,7 @@ may have changed since is for the append to find out.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -37,6 +38,17 @@ class RegistryView:
     _seen: dict[StreamId, Held | None] = field(default_factory=dict)
     _decided: dict[StreamId, Append] = field(default_factory=dict)
     _types: list[Held] | None = None
+    _ends: dict[tuple[str, SourceId, End, str], list[StreamId]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    """Relationships that were decided on, by type, source and end."""
+    _keys: dict[str, list[StreamId]] = field(default_factory=lambda: defaultdict(list))
+    """Entities that were decided on or announced, by key."""
+
+    def __post_init__(self) -> None:
+        """Note what is announced."""
+        for stream in self.announced:
+            self._note(stream)
 
     def get(self, stream: StreamId) -> Held | None:
         """Return what is there."""
@@ -72,6 +84,15 @@ class RegistryView:
             stream = append.event.stream
             self._seen[stream] = self._after(append, self.get(stream))
             self._decided[stream] = append
+            self._note(stream)
+
+    def _note(self, stream: StreamId) -> None:
+        if stream.kind is StreamKind.ENTITY:
+            self._keys[stream.key].append(stream)
+        elif stream.kind is StreamKind.RELATIONSHIP:
+            for end in End:
+                place = (stream.type_name, stream.source_id, end, str(_end_of(stream, end)))
+                self._ends[place].append(stream)
 
     def _after(self, append: Append, before: Held | None) -> Held | None:
         event = append.event
@@ -138,23 +159,17 @@ class RegistryView:
             limit=10,
         )
         found = {each.stream: each for each in self.store.search(search).items}
-        for stream in self._decided:
-            if _same_type(stream, like) and _end_of(stream, end) == key:
-                found.pop(stream, None)
-                if (held := self._seen[stream]) is not None:
-                    found[stream] = held
+        for stream in self._ends.get((like.type_name, like.source_id, end, key), ()):
+            found.pop(stream, None)
+            if stream in self._decided and (held := self._seen[stream]) is not None:
+                found[stream] = held
         return [each for each in found.values() if each.stream not in self.doomed]
 
     def entities_with_key(self, source: SourceId, key: str) -> list[StreamId]:
         """Return the entities of a source, or of the API's, that have a key, of whatever type."""
         (found,) = self.store.entities_with_keys(self.tenant, sources_seen_from(source), [key])
         coming = [
-            each
-            for each in (*self._decided, *self.announced)
-            if each.kind is StreamKind.ENTITY
-            and each.key == key
-            and each.source_id in sources_seen_from(source)
-            and self.is_to_be(each)
+            each for each in self._keys.get(key, ()) if each.source_id in sources_seen_from(source)
         ]
         return [each for each in dict.fromkeys([*found, *coming]) if self.is_to_be(each)]
 
@@ -166,14 +181,6 @@ def sources_seen_from(source: SourceId) -> list[SourceId]:
 
 def _is_edge(stream: StreamId) -> bool:
     return stream.kind is StreamKind.RELATIONSHIP
-
-
-def _same_type(stream: StreamId, like: StreamId) -> bool:
-    return (stream.kind, stream.type_name, stream.source_id) == (
-        like.kind,
-        like.type_name,
-        like.source_id,
-    )
 
 
 def _end_of(stream: StreamId, end: End) -> str | None:

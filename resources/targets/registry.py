@@ -8,6 +8,8 @@ and happens rarely.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,6 +31,7 @@ from penstock.ports.target import (
 )
 from resources.control_db.engine import DatabaseUnreachable
 from resources.control_db.schema import upgrade
+from resources.registry.screening import BulkRules, keep_references, screened
 from resources.targets.outcomes import down, outcome_of
 from resources.targets.preconditions import Moved, conflict, unstorable
 from resources.targets.registry_listing import list_held
@@ -46,17 +49,20 @@ class SourceOfAnother(PenstockError):
     code = "source_of_another"
 
 
-def open_registry(engine: Engine, name: str = "registry") -> RegistryTarget:
-    """Return the registry that lives in the control database behind ``engine``."""
-    return RegistryTarget(engine, target_id(name))
+def open_registry(
+    engine: Engine, name: str = "registry", *, rules: BulkRules | None = None
+) -> RegistryTarget:
+    """Return the registry that lives in the control database behind ``engine``; ``rules`` are those of its commands."""
+    return RegistryTarget(engine, target_id(name), rules or BulkRules())
 
 
 class RegistryTarget:
     """:class:`penstock.ports.target.Target` in the control database, on SQLite or PostgreSQL."""
 
-    def __init__(self, engine: Engine, name: TargetId) -> None:
+    def __init__(self, engine: Engine, name: TargetId, rules: BulkRules) -> None:
         self._engine = engine
         self._name = name
+        self._rules = rules
         self._postgres = engine.dialect.name == "postgresql"
 
     def __repr__(self) -> str:
@@ -106,14 +112,26 @@ class RegistryTarget:
                 # A wave is of one kind as a rule; a filter would copy all of the chunk's attributes.
                 same_kind = pc.equal(operations["kind"], str(kind))
                 rows = operations if len(kinds) == 1 else operations.filter(same_kind)
-                projection = self._projection(kind, context.tenant_id, context.source_id)
-                outcome = _apply_all(connection, projection, rows, context)
-                outcomes.append(outcome or _apply_sorted(connection, projection, rows, context))
+                outcomes.append(self._apply_kind(connection, rows, kind, context))
         return Applied(
             applied=sum(o.applied for o in outcomes),
             already_applied=sum(o.already_applied for o in outcomes),
             failures=tuple(failure for o in outcomes for failure in o.failures),
         )
+
+    def _apply_kind(
+        self, connection: Connection, rows: pa.Table, kind: Kind, context: ApplyContext
+    ) -> Applied:
+        """Apply what no declared schema or relationship type refuses."""
+        projection = self._projection(kind, context.tenant_id, context.source_id)
+        screening = screened(connection, rows, kind, context, self._rules)
+        outcome = Applied(applied=0, already_applied=0)
+        if len(screening.rows):
+            done = _apply_all(connection, projection, screening.rows, context)
+            outcome = done or _apply_sorted(connection, projection, screening.rows, context)
+        if screening.references:
+            keep_references(connection, screening)
+        return replace(outcome, failures=(*screening.failures, *outcome.failures))
 
     def read_back(self, source: SourceId, kind: Kind, keys: pa.Table) -> pa.Table:
         """Return digest and attributes of some entities or relationships, null where absent.

@@ -43,6 +43,8 @@ _OWN = (
     "before_digest",
     "after_digest",
 )
+_VERSION = "schema_version"
+"""A column that a chunk has where some of it was validated."""
 UNCHANGED = '{"unchanged":true}'
 """What the log says of an operation whose effect was there before it."""
 _GONE_KEY = "tenant_id, kind, type_name, source_id, key, to_key"
@@ -183,9 +185,9 @@ class Projection:
         # What comes back after it was deleted goes on counting where it ended.
         return (
             f"INSERT INTO {self.table} (source_id, type_name, {self._ends}tenant_id, attributes, digest, "
-            "operation_id, updated_at, updated_by, version) "
+            "operation_id, updated_at, updated_by, schema_version, version) "
             f"SELECT e.source_id, e.type_name, {self._ends.replace('key', 'e.key').replace('to_e.', 'e.to_')}"
-            "e.tenant_id, e.attributes, e.after_digest, e.operation_id, e.recorded_at, :by, "
+            "e.tenant_id, e.attributes, e.after_digest, e.operation_id, e.recorded_at, :by, e.schema_version, "
             "COALESCE(g.version, 0) + 1 FROM registry_event AS e LEFT JOIN registry_gone AS g "
             f"ON {self._beside('g', 'e')} WHERE {self._events(Action.CREATE)}"
         )
@@ -281,22 +283,39 @@ def _load_postgres(connection: Connection, rows: pa.Table, shared: Sequence[Any]
     with driver.cursor() as cursor:
         number = f"SELECT nextval({sequence}), pg_current_xact_id()::text::bigint"
         after, transaction = cursor.execute(number).fetchone()
-        names = ", ".join((*_SHARED, *_OWN))
+        names = ", ".join((*_SHARED, *_OWN, _VERSION))
         with cursor.copy(f"COPY registry_event ({names}) FROM STDIN (FORMAT BINARY)") as copy:
-            for piece in binary_copy([transaction, *shared, *(rows[name] for name in _OWN)]):
+            own = [*(rows[name] for name in _OWN), _version_fields(rows)]
+            for piece in binary_copy([transaction, *shared, *own]):
                 copy.write(piece)
         (last,) = cursor.execute(f"SELECT currval({sequence})").fetchone()
     return Stretch(after=after, last=last)
 
 
+def _version_fields(rows: pa.Table) -> pa.Array | None:
+    """Return the versions of schemas as the server's 4-byte integers, or None where nothing was validated."""
+    if _VERSION not in rows.column_names:
+        return None
+    versions = rows[_VERSION].combine_chunks()
+    words = pc.fill_null(versions, 0).to_numpy(zero_copy_only=False).astype(">i4")
+    packed = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(4), len(versions), [None, pa.py_buffer(words.tobytes())]
+    )
+    return pc.if_else(
+        pc.is_valid(versions), pc.cast(packed, pa.binary()), pa.scalar(None, pa.binary())
+    )
+
+
 def _load_sqlite(connection: Connection, rows: pa.Table, shared: Sequence[Any]) -> Stretch:
     after = connection.scalar(text("SELECT max(position) FROM registry_event")) or 0
-    values = ", ".join(["?"] * (len(_SHARED) + len(_OWN)))
+    values = ", ".join(["?"] * (len(_SHARED) + len(_OWN) + 1))
     # There is one writer at a time, so positions are in the order of commits by themselves.
     columns = [[value] * len(rows) for value in (0, *shared)]
     columns += [rows[name].to_pylist() for name in _OWN]
+    is_validated = _VERSION in rows.column_names
+    columns.append(rows[_VERSION].to_pylist() if is_validated else [None] * len(rows))
     connection.exec_driver_sql(
-        f"INSERT INTO registry_event ({', '.join((*_SHARED, *_OWN))}) VALUES ({values})",
+        f"INSERT INTO registry_event ({', '.join((*_SHARED, *_OWN, _VERSION))}) VALUES ({values})",
         list(zip(*columns, strict=True)),
     )
     last = connection.scalar(text("SELECT max(position) FROM registry_event")) or 0
