@@ -31,7 +31,7 @@ from control_plane.commands import (
 from control_plane.showing import AsJson, Batch, Limit, Source, Target
 
 USAGE_ERROR = 2
-BENCHES = ("diff", "plan", "land", "execute", "drift", "latency", "overhead", "neighbour")
+BENCHES = ("diff", "plan", "land", "execute", "drift", "letters", "latency", "overhead", "neighbour")
 
 app = typer.Typer(
     name="penstock",

@@ -8,7 +8,7 @@ superseded.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -147,7 +147,7 @@ def fix_letter(platform: Platform, dead_letter_id: str, patch: str, *, by: By) -
     _check_row(letter, text)
     mended = replace(letter, data=text)
     lane = _Lane.of(platform, letter)
-    _refuse_outdated(lane, letter)
+    _refuse_outdated(letter, lane.fitting([letter]))
     planned = lane.simulate([mended], by)
     _check_planned(planned, letter)
     _check_rate(platform, 1)
@@ -201,7 +201,7 @@ def _requeue(
         fit = set(lane.fitting(mine))
         if strict:
             for letter in mine:
-                _refuse_outdated(lane, letter)
+                _refuse_outdated(letter, fit)
         outdated += [letter for letter in mine if letter.dead_letter_id not in fit]
         if chosen := [letter for letter in mine if letter.dead_letter_id in fit]:
             going.append((lane, chosen))
@@ -459,8 +459,8 @@ def _check_planned(planned: PlanDocument, letter: DeadLetter) -> None:
         )
 
 
-def _refuse_outdated(lane: _Lane, letter: DeadLetter) -> None:
-    if letter.dead_letter_id not in lane.fitting([letter]):
+def _refuse_outdated(letter: DeadLetter, fitting: Collection[str]) -> None:
+    if letter.dead_letter_id not in fitting:
         raise IllegalMove(
             f"dead letter {letter.dead_letter_id} is superseded: the target has something newer of {letter.key!r}. "
             "Discard it"
