@@ -24,8 +24,9 @@ from enum import StrEnum
 from typing import Any
 
 from penstock.registry.content_model import NormalSchema, normal_form
+from penstock.registry.doubts import Doubt, Words
 from penstock.registry.schema_references import Referent, Resolve, nothing
-from penstock.registry.subsets import Doubt, doubts
+from penstock.registry.subsets import doubts
 
 
 class Compatibility(StrEnum):
@@ -88,9 +89,15 @@ def check(
     for earlier in reversed(against):
         earlier_form = _normal(earlier, resolve)
         if mode.backward:
-            found += _named(doubts(earlier_form, new_form), earlier.version, Compatibility.BACKWARD)
+            words = Words(narrow=f"version {earlier.version}", wide=f"version {new.version}")
+            found += _named(doubts(earlier_form, new_form, words), earlier, Compatibility.BACKWARD)
         if mode.forward:
-            found += _named(doubts(new_form, earlier_form), earlier.version, Compatibility.FORWARD)
+            words = Words(
+                narrow=f"version {new.version}",
+                wide=f"version {earlier.version}",
+                wide_is_new=False,
+            )
+            found += _named(doubts(new_form, earlier_form, words), earlier, Compatibility.FORWARD)
     return found
 
 
@@ -114,14 +121,16 @@ def _normal(version: Referent, resolve: Resolve) -> NormalSchema:
     )
 
 
-def _named(found: Sequence[Doubt], version: int, direction: Compatibility) -> list[Incompatibility]:
+def _named(
+    found: Sequence[Doubt], earlier: Referent, direction: Compatibility
+) -> list[Incompatibility]:
     return [
         Incompatibility(
             path=each.path,
             rule=each.rule,
             message=each.message,
             remedy=each.remedy,
-            against_version=version,
+            against_version=earlier.version,
             direction=direction,
         )
         for each in found

@@ -5,9 +5,11 @@
 does not declare are refused. To leave it open, say ``"additionalProperties": true``, or give the schema of what else
 may come. A schema that says nothing about objects (``{}``, ``true``) takes anything.
 
-- What is composed counts as one: names that are declared in ``allOf``, ``anyOf``, ``oneOf``, ``then``, ``else``,
-  ``dependentSchemas`` or behind a ``$ref`` are declared. So a schema can extend another by ``allOf`` and ``$ref``: what
-  is referred to is not closed by itself, the place that refers to it is.
+- The alternatives of a union (``anyOf`` or ``oneOf``, with no names declared beside it) are closed one by one: each
+  takes the names that it declares. What a ``$ref`` with nothing beside it leads to is closed there.
+- Otherwise what is composed counts as one: names that are declared beside it, in ``allOf``, ``anyOf``, ``oneOf``,
+  ``then``, ``else``, ``dependentSchemas`` or behind a ``$ref`` are declared. So a schema can extend another by
+  ``allOf`` and ``$ref``: what is referred to is not closed by itself, the place that refers to it is.
 - A composed schema that is explicitly open (``additionalProperties: true``) opens what it is composed into.
 - Tests are left as they are: nothing is closed inside ``not``, ``if`` and ``contains``.
 - A property that is declared beside a composition can be refined in it: in ``{"properties": {"a": ...}, "then":
@@ -31,6 +33,7 @@ from penstock.registry.dialect import (
     Dialect,
     Schema,
     Tokens,
+    asserting,
     dialect_of,
     parts,
     pointer,
@@ -55,6 +58,21 @@ _TESTS: Final = frozenset({"not", "if", "contains"})
 _COMPOSING: Final = frozenset(
     {"$ref", "allOf", "anyOf", "oneOf", "if", "then", "else", "dependentSchemas"}
 )
+_DECLARING: Final = frozenset(
+    {
+        "$ref",
+        "allOf",
+        "if",
+        "then",
+        "else",
+        "dependentSchemas",
+        "properties",
+        "patternProperties",
+        "additionalProperties",
+        "unevaluatedProperties",
+    }
+)
+"""Keywords beside which the alternatives of a union add names, rather than give all of them."""
 _PREFIX: Final = "#/$defs/"
 
 
@@ -151,8 +169,8 @@ class _Builder:
     origins: dict[str, str] = field(default_factory=dict)
     missing: list[Reference] = field(default_factory=list)
     _homes: dict[str, _Home | None] = field(default_factory=dict)
-    _names: dict[tuple[str, Tokens, bool], str] = field(default_factory=dict)
-    _waiting: list[tuple[str, Schema, _Context]] = field(default_factory=list)
+    _names: dict[tuple[str, Tokens, bool, bool], str] = field(default_factory=dict)
+    _waiting: list[tuple[str, Schema, _Context, bool]] = field(default_factory=list)
     _to_close: list[MutableMapping[str, Any]] = field(default_factory=list)
 
     def home_of(self, name: str, document: Mapping[str, Any], pins: Mapping[str, int]) -> _Home:
@@ -164,13 +182,17 @@ class _Builder:
 
     def whole(self, schema: Schema, context: _Context) -> Schema:
         """Return the normal form of a schema that a value of its own is held to."""
-        new = self._part(schema, _Context(context.home, context.closing))
-        if context.closing and isinstance(new, dict):
+        context = _Context(context.home, context.closing)
+        if isinstance(schema, bool) or not context.closing:
+            return self._part(schema, context)
+        passed_on = _passing_on(upgraded(schema, context.home.dialect))
+        new = self._part(schema, context, passed_on)
+        if passed_on is None and isinstance(new, dict):
             self._to_close.append(new)
         return new
 
-    def _part(self, schema: Schema, context: _Context) -> Schema:
-        """Return the normal form of a schema, not closed itself."""
+    def _part(self, schema: Schema, context: _Context, whole: str | None = None) -> Schema:
+        """Return the normal form of a schema, not closed itself; what stands under the keyword ``whole`` is."""
         if isinstance(schema, bool):
             return schema
         plain = upgraded(schema, context.home.dialect)
@@ -181,15 +203,15 @@ class _Builder:
         }
         if "$ref" in new:
             del new["$ref"]
-            name = self._name_of(parsed(plain["$ref"]), context)
+            name = self._name_of(parsed(plain["$ref"]), context, whole == "$ref")
             if name is not None:
                 new["$ref"] = _PREFIX + name
         declared = context.declared | frozenset(plain.get("properties", ()))
         for part in parts(plain):
             if part.keyword not in STORES:
                 inner = self._inner(part.keyword, part.tokens, context, declared)
-                made = (self._part if part.in_place else self.whole)(part.schema, inner)
-                _put(new, part.tokens, made)
+                in_place = part.in_place and part.keyword != whole
+                _put(new, part.tokens, (self._part if in_place else self.whole)(part.schema, inner))
         return new
 
     @staticmethod
@@ -201,18 +223,18 @@ class _Builder:
             closing = False  # it refines what is declared, and closed, around it
         return _Context(context.home, closing, declared)
 
-    def _name_of(self, reference: Reference, context: _Context) -> str | None:
+    def _name_of(self, reference: Reference, context: _Context, whole: bool) -> str | None:
         """Return the name under which what a reference leads to is defined, or None if it leads nowhere."""
         home = self._home(reference, context.home)
         target = None if home is None else home.places.get(reference.tokens)
         if home is None or target is None:
             self.missing.append(reference)
             return None
-        key = (home.name, reference.tokens, context.closing)
+        key = (home.name, reference.tokens, context.closing, whole)
         if key not in self._names:
             name = self._names[key] = f"s{len(self._names) + 1}"
             self.origins[name] = f"{home.name}#{pointer(reference.tokens)}"
-            self._waiting.append((name, target, _Context(home, context.closing)))
+            self._waiting.append((name, target, _Context(home, context.closing), whole))
         return self._names[key]
 
     def _home(self, reference: Reference, here: _Home) -> _Home | None:
@@ -235,8 +257,8 @@ class _Builder:
     def define_all(self) -> None:
         """Build what has been referred to, and what that refers to."""
         while self._waiting:
-            name, schema, context = self._waiting.pop(0)
-            self.definitions[name] = self._part(schema, context)
+            name, schema, context, whole = self._waiting.pop(0)
+            self.definitions[name] = (self.whole if whole else self._part)(schema, context)
 
     def close_all(self) -> None:
         """Close what describes objects and leaves unsaid what else they may hold."""
@@ -279,6 +301,15 @@ def composed(
         waiting.extend(p.schema for p in parts(each) if p.in_place and p.keyword not in _TESTS)
         if "$ref" in each:
             waiting.append(definitions[each["$ref"].removeprefix(_PREFIX)])
+
+
+def _passing_on(schema: Mapping[str, Any]) -> str | None:
+    """Return the keyword behind which the names of a schema that declares none itself are, if there is one."""
+    said = {keyword for keyword in schema if asserting(keyword)} - STORES
+    if said == {"$ref"}:
+        return "$ref"
+    unions = sorted(said & {"anyOf", "oneOf"})
+    return unions[0] if len(unions) == 1 and said.isdisjoint(_DECLARING) else None
 
 
 def _left_unsaid(schema: Mapping[str, Any], *, fixed: bool = True) -> bool:

@@ -34,6 +34,8 @@ MAX_PATTERN: Final = 1_000
 """Characters of one regular expression."""
 MAX_EXPANDED: Final = 100_000
 """Subschemas once every reference that does not lead back to itself is written out."""
+MAX_WAYS: Final = 5_000
+"""Ways through definitions that a composition that is closed as one may lead to."""
 _LONGEST: Final = 100
 
 
@@ -244,6 +246,13 @@ def _whole_problems(normal: NormalSchema) -> Iterator[Problem]:
         message = f"grows to more than {MAX_EXPANDED} subschemas once references are followed: simplify it"
         yield _problem("", "subschemas", message)
         return
+    if _tangled(normal):
+        message = (
+            "has definitions that lead to each other in too many ways under a composition that is closed as one: say "
+            '"additionalProperties" in each definition, or compose less'
+        )
+        yield _problem("", "unevaluatedProperties", message)
+        return
     try:
         of_normal(normal)
     except (ValueError, jsonschema_rs.ReferencingError) as error:
@@ -280,6 +289,37 @@ def _expanded(
             known[name] = _expanded(normal.definitions[name], normal, known, above | {name})
         size += known.get(name, 1)
     return size
+
+
+def _tangled(normal: NormalSchema) -> bool:
+    """Say whether there are too many ways from what asks which names were evaluated: the engine compiles each way."""
+    led = {name: _targets(schema) for name, schema in normal.definitions.items()}
+    waiting = [
+        (name, frozenset[str]())
+        for schema in (normal.root, *normal.definitions.values())
+        if _asks_for_evaluated(schema)
+        for name in _targets(schema)
+    ]
+    ways = 0
+    while waiting and ways <= MAX_WAYS:
+        ways += 1
+        name, behind = waiting.pop()
+        waiting += [(each, behind | {name}) for each in led[name] if each not in behind | {name}]
+    return ways > MAX_WAYS
+
+
+def _targets(schema: Schema) -> list[str]:
+    found = [name for part in parts(schema) for name in _targets(part.schema)]
+    if not isinstance(schema, bool) and "$ref" in schema:
+        found.append(pointer_tokens(schema["$ref"])[-1])
+    return found
+
+
+def _asks_for_evaluated(schema: Schema) -> bool:
+    if isinstance(schema, bool):
+        return False
+    asks = not {"unevaluatedProperties", "unevaluatedItems"}.isdisjoint(schema)
+    return asks or any(_asks_for_evaluated(part.schema) for part in parts(schema))
 
 
 def _problem(path: str, rule: str, message: str) -> Problem:

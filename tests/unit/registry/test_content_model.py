@@ -39,6 +39,11 @@ B = {"properties": {"b": TEXT}}
         ({"allOf": [A, B]}, {"a": "x", "c": "y"}, False),
         ({"allOf": [A, {**B, "additionalProperties": True}]}, {"a": "x", "c": "y"}, True),
         ({"anyOf": [A, B]}, {"c": 1}, False),
+        ({"anyOf": [A, B]}, {"b": "y"}, True),
+        ({"anyOf": [A, B]}, {"a": "x", "b": "y"}, False),
+        ({"anyOf": [A, B], "properties": {"c": {}}}, {"a": "x", "b": "y", "c": 1}, True),
+        ({"oneOf": [A, B], "type": "object"}, {"a": "x"}, True),
+        ({"oneOf": [A, {}]}, {"z": 1}, True),
         ({"anyOf": [{"type": "string"}, A]}, "x", True),
         ({"anyOf": [{"type": "string"}, A]}, {"c": 1}, False),
         ({"anyOf": [{"const": {"z": 1}}, A]}, {"z": 1}, True),
@@ -158,9 +163,9 @@ def test_the_normal_form_stands_alone() -> None:
         "properties": {"p": {"$ref": "#/$defs/used"}},
     }
     assert normal_form(document).document() == {
-        "properties": {"p": {"$ref": "#/$defs/s1", "unevaluatedProperties": False}},
+        "properties": {"p": {"$ref": "#/$defs/s1"}},
         "additionalProperties": False,
-        "$defs": {"s1": A},
+        "$defs": {"s1": {**A, "additionalProperties": False}},
     }
 
 

@@ -147,6 +147,23 @@ def test_a_circle_through_another_schema_is_refused() -> None:
     assert "penstock:other@1" in problem.message
 
 
+def test_a_tangle_that_would_take_for_ever_to_compile_is_refused() -> None:
+    """Definitions that all extend each other are refused before the engine is asked; a few are taken."""
+
+    def tangle(size: int) -> dict[str, Any]:
+        def node(n: int) -> dict[str, Any]:
+            others = {
+                f"p{n}{k}": {"$ref": f"#/$defs/d{k}", "properties": {"more": {}}}
+                for k in range(size)
+            }
+            return {"anyOf": [{"properties": others}, {"required": ["q"]}]}
+
+        return {"$ref": "#/$defs/d0", "$defs": {f"d{n}": node(n) for n in range(size)}}
+
+    assert problems_of(tangle(3)) == []
+    assert found(tangle(7)) == {("", "unevaluatedProperties")}
+
+
 def test_draft_7_is_taken_as_it_is_meant() -> None:
     """A schema of draft 7 with its own keywords and definitions is taken."""
     document = {
