@@ -50,8 +50,8 @@ def relabelled(
     return roots, definitions
 
 
-def renamed(schema: Schema, new_names: Mapping[str, str]) -> Schema:
-    """Return a copy of a schema in which references lead to definitions by their new names."""
+def renamed(schema: Schema, new_names: Mapping[str, str], *, notes: bool = False) -> Schema:
+    """Return a copy of a schema whose references lead to definitions by new names; ``notes`` are kept or not."""
     if isinstance(schema, bool):
         return schema
     new: dict[str, Any] = {}
@@ -59,12 +59,14 @@ def renamed(schema: Schema, new_names: Mapping[str, str]) -> Schema:
         if keyword == "$ref":
             new[keyword] = _PREFIX + new_names[value.removeprefix(_PREFIX)]
         elif keyword in SINGLE:
-            new[keyword] = renamed(value, new_names)
+            new[keyword] = renamed(value, new_names, notes=notes)
         elif keyword in LISTS:
-            new[keyword] = [renamed(each, new_names) for each in value]
+            new[keyword] = [renamed(each, new_names, notes=notes) for each in value]
         elif keyword in MAPS:
-            new[keyword] = {name: renamed(each, new_names) for name, each in value.items()}
-        elif keyword not in _NOTES:
+            new[keyword] = {
+                name: renamed(each, new_names, notes=notes) for name, each in value.items()
+            }
+        elif notes or keyword not in _NOTES:
             new[keyword] = value
     return new
 

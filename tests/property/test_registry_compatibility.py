@@ -25,7 +25,7 @@ def values_of(rnd: Random, *documents: dict[str, Any]) -> list[Any]:
     return [a_value(rnd, document, document) for document in documents for _ in range(VALUES)]
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(rnd=randoms)
 def test_no_value_falls_between_compatible_schemas(rnd: Random) -> None:
     """If a change is BACKWARD compatible, what was valid is valid; if FORWARD, what is valid was."""
@@ -42,7 +42,7 @@ def test_no_value_falls_between_compatible_schemas(rnd: Random) -> None:
         assert not (forward and is_now and not was), (old, new, value)
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(rnd=randoms)
 def test_unrelated_schemas_are_compared_soundly(rnd: Random) -> None:
     """Also between schemas that have nothing to do with each other no value falls, where no doubt is found."""
