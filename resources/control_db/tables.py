@@ -342,6 +342,7 @@ dead_letter = Table(
     Index("ix_dead_letter_fingerprint", "fingerprint", "status"),
     Index("ix_dead_letter_lane", "source_id", "target_id", "status"),
     Index("ix_dead_letter_batch_id", "batch_id", "target_id"),
+    Index("ix_dead_letter_correction_batch_id", "correction_batch_id"),
 )
 
 dead_letter_event = Table(

@@ -229,6 +229,9 @@ def upgrade() -> None:
         "ix_dead_letter_batch_id", "dead_letter", ["batch_id", "target_id"], unique=False
     )
     op.create_index(
+        "ix_dead_letter_correction_batch_id", "dead_letter", ["correction_batch_id"], unique=False
+    )
+    op.create_index(
         "ix_dead_letter_fingerprint", "dead_letter", ["fingerprint", "status"], unique=False
     )
     op.create_index(
