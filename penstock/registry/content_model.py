@@ -26,7 +26,8 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from penstock.identity.canonical import canonical_text
+import orjson
+
 from penstock.identity.digest import TAG_SCHEMA, digest
 from penstock.registry.dialect import (
     STORES,
@@ -110,7 +111,7 @@ class NormalSchema:
 
     def digest(self) -> bytes:
         """Return 16 bytes that are equal for schemas that are written the same in normal form."""
-        return digest(TAG_SCHEMA, canonical_text(self.document()))
+        return digest(TAG_SCHEMA, orjson.dumps(self.document(), option=orjson.OPT_SORT_KEYS))
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,9 @@ from penstock.registry.schema_commands import (
     schema_id_of,
     validate,
 )
+from penstock.registry.schema_documents import problems_of
 from penstock.registry.schema_references import BadReference, Referent
+from penstock.registry.schema_validation import compiled
 from penstock.registry.schemas import (
     TRANSITIONS,
     BadTitle,
@@ -141,6 +143,22 @@ def test_activating_makes_a_version() -> None:
     assert schema.active == version
     assert (version.document, version.created_by, version.reason) == (FIRST, "ada", "first")
     assert len(version.digest) == 16
+
+
+def test_the_deepest_schema_that_is_taken_becomes_a_version_and_is_referred_to() -> None:
+    """A schema nested to the limit can be activated, and another that refers to it can be, too."""
+    deep: dict[str, Any] = {"type": "string"}
+    while not problems_of({"title": "Deep", "properties": {"a": {"items": deep}}}):
+        deep = {"items": deep}
+    schema = published(define({"title": "Deep", "properties": {"a": deep}}, **SIGNED))
+
+    def resolve(schema_id: str, version: int | None) -> Referent | None:
+        return schema.referent(version)
+
+    user = define({"title": "User", "items": {"$ref": "penstock:deep"}}, **SIGNED)
+    valid = validate(user, resolve=resolve, **SIGNED)
+    assert activate(valid, resolve=resolve, reason="", **SIGNED).active_version == 1
+    assert compiled(user.document, resolve).is_valid([{"a": []}])
 
 
 def test_an_active_version_serves_while_the_next_is_written() -> None:
