@@ -238,6 +238,13 @@ class Registry(RuleBasedStateMachine):
             model.review, model.proposer = became[step], by
             self.told[key].append(model.attributes)
 
+    @rule(key=KEYS, n=st.integers(0, 2))
+    def vouch_and_change(self, key: str, n: int) -> None:
+        """Put forward, attest, and set attributes that may be the same."""
+        self.review(key, "propose", ANN)
+        self.review(key, "attest", BOB)
+        self.replace(key, {"n": n}, ANN, stale=False)
+
     @rule(start=KEYS, end=KEYS, by=ACTORS)
     def join(self, start: str, end: str, by: str) -> None:
         expected = None
