@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 
 UV_VERSION := 0.13.8
 PYTHON ?=
-NAME ?= diff plan land execute latency overhead neighbour
+NAME ?= diff plan land execute latency overhead neighbour registry
 ARGS ?=
 
 # What an activated environment, or a shell set up for another project, would otherwise slip in.
@@ -37,7 +37,7 @@ $(shell rm -rf .venv .tools)
 endif
 endif
 
-.PHONY: help setup demo up test crash rivals check architecture format bench lock clean
+.PHONY: help setup demo up test crash fuzz rivals check architecture format bench lock clean
 
 help:  ## Say what there is to make.
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -58,6 +58,9 @@ crash: setup  ## Kill workers at named points and at random, some 2,000 times: m
 
 rivals: setup  ## Kill 32 writers and 4 projections of the registry at random, 100 times.
 	@env -u DAGSTER_HOME $(RUN) tests.integration.registry_rivals $(ARGS)
+
+fuzz: setup  ## Try the registry's API at every bound with schemathesis: make fuzz ARGS="--max-examples 50"
+	@$(RUN) tests.integration.registry.schemathesis_runs --seed 1 $(ARGS)
 
 check: setup  ## Lint, format, types, layers, architecture, Dagster's definitions.
 	@home=$$(mktemp -d)

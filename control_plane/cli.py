@@ -31,7 +31,18 @@ from control_plane.commands import (
 from control_plane.showing import AsJson, Batch, Limit, Source, Target
 
 USAGE_ERROR = 2
-BENCHES = ("diff", "plan", "land", "execute", "drift", "letters", "latency", "overhead", "neighbour")
+BENCHES = (
+    "diff",
+    "plan",
+    "land",
+    "execute",
+    "drift",
+    "letters",
+    "latency",
+    "overhead",
+    "neighbour",
+    "registry",
+)
 
 app = typer.Typer(
     name="penstock",
