@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from types import SimpleNamespace
 from typing import Any
 
 from sqlalchemy import (
@@ -24,6 +25,7 @@ from penstock.ports.registry import (
     ABSENT,
     Append,
     Appended,
+    Held,
     Requirement,
     Unmet,
     VersionConflict,
@@ -78,11 +80,10 @@ def append_in(
     for append in appends:
         if (conflict := _conflict(append, rows, known)) is not None:
             return conflict
-    if appends:
-        _write(connection, appends, rows, now)
+    written = _write(connection, appends, rows, now) if appends else []
     if (failed := unmet(connection, requires)) is not None:
         raise Refused(Unmet(requirement=failed))
-    return Appended(held=_held(read_rows(connection, streams), streams))
+    return Appended(held=written)
 
 
 def _held(rows: Mapping[StreamId, Row[Any]], streams: Iterable[StreamId]) -> list[Any]:
@@ -114,7 +115,8 @@ def _write(
     appends: Sequence[Append],
     rows: Mapping[StreamId, Row[Any]],
     now: datetime,
-) -> None:
+) -> list[Held | None]:
+    """Write events, rows and what is beside them; return what each append leaves."""
     texts = [text_of(append.event.state) for append in appends]
     events = [
         _event(append, text, rows.get(append.event.stream), now)
@@ -127,6 +129,7 @@ def _write(
     upserts: dict[Table, list[Row_]] = defaultdict(list)
     gone: list[StreamId] = []
     versions: list[Row_] = []
+    left: list[Held | None] = []
     for append, text in zip(appends, texts, strict=True):
         stream = append.event.stream
         row = rows.get(stream)
@@ -134,13 +137,17 @@ def _write(
         if text is None:
             gone.append(stream)
             versions.append({**beside_of(stream), "version": version})
+            left.append(None)
         else:
-            upserts[TABLES[stream.kind]].append(_row(append, text, row, version, now))
+            written = _row(append, text, row, version, now)
+            upserts[TABLES[stream.kind]].append(written)
+            left.append(held_of(SimpleNamespace(**written), stream.kind))
     for table, changed in upserts.items():
         upsert(connection, table, changed)
     _remove(connection, gone)
     upsert(connection, registry_gone, versions)
     _refer(connection, appends)
+    return left
 
 
 def _event(append: Append, text: str | None, row: Row[Any] | None, now: datetime) -> Row_:

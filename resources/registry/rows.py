@@ -71,7 +71,7 @@ def digest_of(stream: StreamId, text: str) -> bytes:
     return digest(_TAG_DEFINITION, stream.kind.encode(), stream.key.encode(), text.encode())
 
 
-def stream_of(row: Row[Any], kind: StreamKind) -> StreamId:
+def stream_of(row: Any, kind: StreamKind) -> StreamId:
     """Return what a row with the key columns is about."""
     to_key = row.to_key if kind is StreamKind.RELATIONSHIP else None
     return StreamId(
@@ -84,7 +84,7 @@ def stream_of(row: Row[Any], kind: StreamKind) -> StreamId:
     )
 
 
-def held_of(row: Row[Any], kind: StreamKind) -> Held:
+def held_of(row: Any, kind: StreamKind) -> Held:
     """Return what a row of what is now says."""
     return Held(
         stream=stream_of(row, kind),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, Select, exc, func, literal_column, select
@@ -55,10 +55,11 @@ class SqlRegistryStore(Database):
         self, appends: Sequence[Append], *, requires: Sequence[Requirement] = (), now: datetime
     ) -> Appended | VersionConflict | Unmet:
         """Append events of one command, in one transaction; at most one of each stream."""
+        moment = now if now.tzinfo is None else now.astimezone(UTC)  # naive ones are refused below
         for left in range(_TRIES - 1, -1, -1):
             try:
                 with self._writing() as connection:
-                    return append_in(connection, appends, requires, now)
+                    return append_in(connection, appends, requires, moment)
             except Refused as refused:
                 return refused.answer
             except exc.OperationalError as error:
