@@ -26,6 +26,8 @@ from penstock.registry.identifiers import (
 from penstock.registry.problems import Problem, ProblemKind
 
 T = TypeVar("T")
+ENTITY_TAG = "entity-tag"
+"""The format of what names versions in headers, for tools that make some up."""
 _SHOWN = HTTPBearer(
     scheme_name="token",
     bearerFormat="pst_<id>_<secret> or a JWT",
@@ -157,7 +159,7 @@ IfMatchHeader = Annotated[
         alias="If-Match",
         description="The ETag that was seen, or `*` for whatever is there.",
         examples=['"5f0c2f3b7a9d4c1e8b6a4d2c0e1f3a5b"'],
-        json_schema_extra={"pattern": r'^(\*|(W/)?"[!#-~]*")$'},
+        json_schema_extra={"pattern": r'^(\*|(W/)?"[!#-~]*")$', "format": ENTITY_TAG},
     ),
 ]
 IfNoneMatchHeader = Annotated[
@@ -166,7 +168,10 @@ IfNoneMatchHeader = Annotated[
         alias="If-None-Match",
         description="ETags that need not be sent again.",
         examples=['"5f0c2f3b7a9d4c1e8b6a4d2c0e1f3a5b"'],
-        json_schema_extra={"pattern": r'^(\*|(W/)?"[!#-~]*"(, (W/)?"[!#-~]*")*)$'},
+        json_schema_extra={
+            "pattern": r'^(\*|(W/)?"[!#-~]*"(, (W/)?"[!#-~]*")*)$',
+            "format": ENTITY_TAG,
+        },
     ),
 ]
 OnlyNewHeader = Annotated[
@@ -175,7 +180,7 @@ OnlyNewHeader = Annotated[
         alias="If-None-Match",
         description="`*`: only if there is nothing yet.",
         examples=["*"],
-        json_schema_extra={"pattern": r"^\*$"},
+        json_schema_extra={"pattern": r"^\*$", "format": "asterisk"},
     ),
 ]
 

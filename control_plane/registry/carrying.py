@@ -43,13 +43,11 @@ CREATED, OK = 201, 200
 
 
 @dataclass(frozen=True)
-class Commands:
-    """What a handler of a command is given: one request's caller, its key and its expectation."""
+class Acts:
+    """What a handler of a command is given: one request's caller, and the audit log."""
 
     request: Request
     backend: BackendOf
-    idempotency_key: IdempotencyKey = None
-    if_match: IfMatchHeader = None
 
     @property
     def platform(self) -> RegistryPlatform:
@@ -68,20 +66,33 @@ class Commands:
         """Who asks, as use cases know it."""
         return as_caller(self.principal)
 
-    def expected(self, stream: StreamId) -> bytes | None:
-        """Return the version that ``If-Match`` says: a tag, that of whatever is there for ``*``, or None."""
-        said = if_match(self.if_match)
-        if not said.anything:
-            return said.tag
-        there = get(self.platform, stream)
-        if isinstance(there, Problem):
-            raise refused(
-                Problem(
-                    kind=ProblemKind.VERSION_MISMATCH,
-                    detail=f"If-Match: * expects something, and there is nothing: {there.detail}",
-                )
+    def record(self, act: str, stream: StreamId | str, status: int, **details: Any) -> None:
+        """Put a command into the audit log: who, what, on what, and how it ended; never what was sent."""
+        principal = self.principal
+        on = stream if isinstance(stream, str) else named(stream)
+        known = {
+            "tenant": principal.tenant_id,
+            "role": str(principal.role),
+            "token": principal.caller_id,
+            "status": status,
+            **details,
+        }
+        self.backend.audit.record_act(
+            AuditEntry(
+                at=self.platform.clock.now(),
+                actor=principal.actor,
+                act=f"registry_{act}",
+                subject=on,
+                details=known,
             )
-        return there.version_tag
+        )
+
+
+@dataclass(frozen=True)
+class Commands(Acts):
+    """The same for commands that are carried out once under a key."""
+
+    idempotency_key: IdempotencyKey = None
 
     def carry_out(self, act: str, command: Command) -> Response:
         """Carry out one command, record it, and answer with what it left."""
@@ -111,29 +122,32 @@ class Commands:
         (event,) = self.platform.store.operations(tenant, [done.operation_id])
         return event is not None and event.action is EventAction.CREATE
 
-    def record(self, act: str, stream: StreamId | str, status: int, **details: Any) -> None:
-        """Put a command into the audit log: who, what, on what, and how it ended; never what was sent."""
-        principal = self.principal
-        on = stream if isinstance(stream, str) else named(stream)
-        known = {
-            "tenant": principal.tenant_id,
-            "role": str(principal.role),
-            "token": principal.caller_id,
-            "status": status,
-            **details,
-        }
-        self.backend.audit.record_act(
-            AuditEntry(
-                at=self.platform.clock.now(),
-                actor=principal.actor,
-                act=f"registry_{act}",
-                subject=on,
-                details=known,
+
+@dataclass(frozen=True)
+class Changes(Commands):
+    """The same for commands on what is there, which say what they expect of it."""
+
+    if_match: IfMatchHeader = None
+
+    def expected(self, stream: StreamId) -> bytes | None:
+        """Return the version that ``If-Match`` says: a tag, that of whatever is there for ``*``, or None."""
+        said = if_match(self.if_match)
+        if not said.anything:
+            return said.tag
+        there = get(self.platform, stream)
+        if isinstance(there, Problem):
+            raise refused(
+                Problem(
+                    kind=ProblemKind.VERSION_MISMATCH,
+                    detail=f"If-Match: * expects something, and there is nothing: {there.detail}",
+                )
             )
-        )
+        return there.version_tag
 
 
+ActsOf = Annotated[Acts, Depends(Acts)]
 CommandsOf = Annotated[Commands, Depends(Commands)]
+ChangesOf = Annotated[Changes, Depends(Changes)]
 
 
 def done_response(done: Done, *, status: int) -> Response:

@@ -61,8 +61,8 @@ class SchemaDraft(Body):
 class WhichVersion(Body):
     """A version of a schema."""
 
-    version: Whole | None = Field(
-        default=None, ge=1, le=2**53, description="Null for the one that was active last."
+    version: Annotated[Whole, Field(ge=1, le=2**53)] | None = Field(
+        default=None, description="Null for the one that was active last."
     )
     reason: ReasonField = ""
 

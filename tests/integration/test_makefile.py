@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TARGETS = ("setup", "demo", "up", "test", "crash", "check", "bench", "clean", "lock", "help")
+TARGETS = ("setup", "demo", "up", "test", "crash", "fuzz", "check", "bench", "clean", "lock", "help")
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_every_target_exists(clone: Path, target: str) -> None:
 
 def test_targets_that_run_something_install_first(clone: Path) -> None:
     """On an empty clone, demo, up, test, crash, check and bench install the locked environment before all else."""
-    for target in ("demo", "up", "test", "crash", "check", "bench"):
+    for target in ("demo", "up", "test", "crash", "fuzz", "check", "bench"):
         steps = make(clone, "-n", target).stdout
         assert steps.index("-m venv .tools") < steps.index("sync --frozen") < len(steps)
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Response
 
 from control_plane.registry.bodies import PATCH_BODIES, AllAttributes, NewEntity, Patch, patching
 from control_plane.registry.calling import Entity, OnlyNewHeader, Reason, StrictRoute, needs, of
-from control_plane.registry.carrying import CommandsOf
+from control_plane.registry.carrying import ChangesOf, CommandsOf
 from control_plane.registry.conditional import only_if_absent
 from control_plane.registry.described import CHANGED, DELETED, MADE, MADE_OR_CHANGED
 from control_plane.registry.documents import EntityDocument
@@ -33,7 +33,7 @@ def create_entity(body: NewEntity, commands: CommandsOf) -> Response:
 def put_entity(
     stream: Entity,
     body: AllAttributes,
-    commands: CommandsOf,
+    commands: ChangesOf,
     if_none_match: OnlyNewHeader = None,
 ) -> Response:
     """Set all attributes of an entity; make it if it is not there, or with `If-None-Match: *` only then."""
@@ -53,7 +53,7 @@ def put_entity(
 
 @router.patch(ADDRESS, response_model=EntityDocument, responses=CHANGED, openapi_extra=PATCH_BODIES)
 def patch_entity(
-    stream: Entity, patch: Patch, commands: CommandsOf, reason: Reason = ""
+    stream: Entity, patch: Patch, commands: ChangesOf, reason: Reason = ""
 ) -> Response:
     """Change some attributes: by a merge patch (RFC 7396) or a JSON patch (RFC 6902), as the content type says."""
     expected = commands.expected(stream)
@@ -62,7 +62,7 @@ def patch_entity(
 
 @router.delete(ADDRESS, responses=DELETED)
 def delete_entity(
-    stream: Entity, commands: CommandsOf, cascade: bool = False, reason: Reason = ""
+    stream: Entity, commands: ChangesOf, cascade: bool = False, reason: Reason = ""
 ) -> Response:
     """Remove an entity, and with `cascade` its relationships; its history stays, and it can be restored."""
     expected = commands.expected(stream)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends, Response
 
 from control_plane.registry.calling import OnlyNewHeader, Reason, StrictRoute, needs
-from control_plane.registry.carrying import CommandsOf
+from control_plane.registry.carrying import ChangesOf
 from control_plane.registry.conditional import only_if_absent
 from control_plane.registry.described import DELETED, MADE_OR_CHANGED
 from control_plane.registry.schema_documents import (
@@ -35,7 +35,7 @@ ONE = "/relationship-types/{name}"
 def declare_relationship_type(
     name: TypeId,
     body: DeclaredType,
-    commands: CommandsOf,
+    commands: ChangesOf,
     if_none_match: OnlyNewHeader = None,
     reason: Reason = "",
 ) -> Response:
@@ -55,7 +55,7 @@ def declare_relationship_type(
 
 
 @router.delete(ONE, responses=DELETED)
-def remove_relationship_type(name: TypeId, commands: CommandsOf, reason: Reason = "") -> Response:
+def remove_relationship_type(name: TypeId, commands: ChangesOf, reason: Reason = "") -> Response:
     """Take a declaration away; its history stays."""
     stream = relationship_type_stream(commands.principal.tenant_id, name)
     answer = remove(

@@ -19,7 +19,7 @@ from control_plane.registry.calling import (
     needs,
     of,
 )
-from control_plane.registry.carrying import CommandsOf
+from control_plane.registry.carrying import ChangesOf, CommandsOf
 from control_plane.registry.conditional import only_if_absent
 from control_plane.registry.described import CHANGED, DELETED, MADE, MADE_OR_CHANGED
 from control_plane.registry.documents import RelationshipDocument
@@ -48,7 +48,7 @@ def create_relationship(body: NewRelationship, commands: CommandsOf) -> Response
 def put_relationship(
     stream: Relationship,
     body: AllAttributes,
-    commands: CommandsOf,
+    commands: ChangesOf,
     if_none_match: OnlyNewHeader = None,
 ) -> Response:
     """Set all attributes of a relationship; make it if it is not there, or with `If-None-Match: *` only then."""
@@ -70,7 +70,7 @@ def put_relationship(
     ADDRESS, response_model=RelationshipDocument, responses=CHANGED, openapi_extra=PATCH_BODIES
 )
 def patch_relationship(
-    stream: Relationship, patch: Patch, commands: CommandsOf, reason: Reason = ""
+    stream: Relationship, patch: Patch, commands: ChangesOf, reason: Reason = ""
 ) -> Response:
     """Change some attributes of a relationship."""
     expected = commands.expected(stream)
@@ -78,9 +78,7 @@ def patch_relationship(
 
 
 @router.delete(ADDRESS, responses=DELETED)
-def delete_relationship(
-    stream: Relationship, commands: CommandsOf, reason: Reason = ""
-) -> Response:
+def delete_relationship(stream: Relationship, commands: ChangesOf, reason: Reason = "") -> Response:
     """Remove a relationship; its history stays, and it can be restored."""
     expected = commands.expected(stream)
     command = Delete(stream=stream, expected=expected, reason=reason)

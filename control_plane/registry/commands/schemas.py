@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Response
 
 from control_plane.registry.bodies import Why
 from control_plane.registry.calling import StrictRoute, needs
-from control_plane.registry.carrying import CommandsOf
+from control_plane.registry.carrying import ChangesOf, CommandsOf
 from control_plane.registry.described import CHANGED, MADE
 from control_plane.registry.schema_documents import (
     NewSchema,
@@ -48,7 +48,7 @@ def define_schema(body: NewSchema, commands: CommandsOf) -> Response:
 
 
 @router.put(ONE, response_model=SchemaDocument, responses=CHANGED)
-def edit_schema(schema_id: SchemaId, body: SchemaDraft, commands: CommandsOf) -> Response:
+def edit_schema(schema_id: SchemaId, body: SchemaDraft, commands: ChangesOf) -> Response:
     """Set the draft; this opens the next one of a deactivated schema."""
     answer = acts.edit_schema(
         commands.platform,
@@ -63,43 +63,43 @@ def edit_schema(schema_id: SchemaId, body: SchemaDraft, commands: CommandsOf) ->
 
 
 @router.post(f"{ONE}/revise", response_model=SchemaDocument, responses=CHANGED)
-def revise_schema(schema_id: SchemaId, body: Why, commands: CommandsOf) -> Response:
+def revise_schema(schema_id: SchemaId, body: Why, commands: ChangesOf) -> Response:
     """Open the draft again; the active version goes on validating."""
     return _act(acts.revise_schema, "revise", schema_id, body, commands)
 
 
 @router.post(f"{ONE}/validate", response_model=SchemaDocument, responses=CHANGED)
-def validate_schema(schema_id: SchemaId, body: Why, commands: CommandsOf) -> Response:
+def validate_schema(schema_id: SchemaId, body: Why, commands: ChangesOf) -> Response:
     """Look whether the draft is a schema: it becomes valid, or invalid with its problems."""
     return _act(acts.validate_schema, "validate", schema_id, body, commands)
 
 
 @router.post(f"{ONE}/activate", response_model=SchemaDocument, responses=CHANGED)
-def activate_schema(schema_id: SchemaId, body: Why, commands: CommandsOf) -> Response:
+def activate_schema(schema_id: SchemaId, body: Why, commands: ChangesOf) -> Response:
     """Make the valid draft the next version, and the one that entities are validated by."""
     return _act(acts.activate_schema, "activate", schema_id, body, commands)
 
 
 @router.post(f"{ONE}/deactivate", response_model=SchemaDocument, responses=CHANGED)
-def deactivate_schema(schema_id: SchemaId, body: Why, commands: CommandsOf) -> Response:
+def deactivate_schema(schema_id: SchemaId, body: Why, commands: ChangesOf) -> Response:
     """Take the active version away: entities of the type take no writes."""
     return _act(acts.deactivate_schema, "deactivate", schema_id, body, commands)
 
 
 @router.post(f"{ONE}/mark-for-deletion", response_model=SchemaDocument, responses=CHANGED)
-def mark_schema_for_deletion(schema_id: SchemaId, body: Why, commands: CommandsOf) -> Response:
+def mark_schema_for_deletion(schema_id: SchemaId, body: Why, commands: ChangesOf) -> Response:
     """Say that nobody needs the schema any more."""
     return _act(acts.mark_schema_for_deletion, "mark_for_deletion", schema_id, body, commands)
 
 
 @router.post(f"{ONE}/restore", response_model=SchemaDocument, responses=CHANGED)
-def restore_schema(schema_id: SchemaId, body: Why, commands: CommandsOf) -> Response:
+def restore_schema(schema_id: SchemaId, body: Why, commands: ChangesOf) -> Response:
     """Take the mark for deletion back."""
     return _act(acts.restore_schema, "restore", schema_id, body, commands)
 
 
 @router.post(f"{ONE}/point", response_model=SchemaDocument, responses=CHANGED)
-def point_schema(schema_id: SchemaId, body: ThisVersion, commands: CommandsOf) -> Response:
+def point_schema(schema_id: SchemaId, body: ThisVersion, commands: ChangesOf) -> Response:
     """Make another version the active one."""
     answer = acts.point_schema(
         commands.platform,
@@ -114,7 +114,7 @@ def point_schema(schema_id: SchemaId, body: ThisVersion, commands: CommandsOf) -
 
 
 @router.post(f"{ONE}/reactivate", response_model=SchemaDocument, responses=CHANGED)
-def reactivate_schema(schema_id: SchemaId, body: WhichVersion, commands: CommandsOf) -> Response:
+def reactivate_schema(schema_id: SchemaId, body: WhichVersion, commands: ChangesOf) -> Response:
     """Make a version active again, and give up the draft."""
     answer = acts.reactivate_schema(
         commands.platform,
@@ -129,7 +129,7 @@ def reactivate_schema(schema_id: SchemaId, body: WhichVersion, commands: Command
 
 
 @router.put(f"{ONE}/compatibility", response_model=SchemaDocument, responses=CHANGED)
-def configure_schema(schema_id: SchemaId, body: Rules, commands: CommandsOf) -> Response:
+def configure_schema(schema_id: SchemaId, body: Rules, commands: ChangesOf) -> Response:
     """Say what versions that come have to promise to those that are there."""
     answer = acts.configure_schema(
         commands.platform,
@@ -143,7 +143,7 @@ def configure_schema(schema_id: SchemaId, body: Rules, commands: CommandsOf) -> 
     return commands.answered("schema.configure", schema_id, answer)
 
 
-def _expected(commands: CommandsOf, schema_id: str) -> bytes | None:
+def _expected(commands: ChangesOf, schema_id: str) -> bytes | None:
     return commands.expected(schema_stream(commands.principal.tenant_id, schema_id))
 
 
@@ -162,7 +162,7 @@ class _Act(Protocol):
     ) -> Done | Problem: ...
 
 
-def _act(act: _Act, name: str, schema_id: str, body: Why, commands: CommandsOf) -> Response:
+def _act(act: _Act, name: str, schema_id: str, body: Why, commands: ChangesOf) -> Response:
     answer = act(
         commands.platform,
         schema_id,

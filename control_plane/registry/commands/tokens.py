@@ -10,10 +10,10 @@ from pydantic import Field
 
 from control_plane.registry.bodies import Body, ReasonField, Whole, Why
 from control_plane.registry.calling import StrictRoute, needs
-from control_plane.registry.carrying import CREATED, CommandsOf, json_response
+from control_plane.registry.carrying import CREATED, ActsOf, json_response
 from control_plane.registry.described import problems
 from control_plane.registry.documents import NewTokenDocument, TokenDocument, token_document
-from control_plane.registry.problem_responses import invalid, refused
+from control_plane.registry.problem_responses import refused, unusable
 from penstock.errors import Unsigned
 from penstock.registry.access import Role, Token
 from penstock.registry.problems import Problem, ProblemKind
@@ -40,9 +40,9 @@ class NewToken(Body):
     "/tokens",
     status_code=CREATED,
     response_model=NewTokenDocument,
-    responses={201: {"description": "It is made."}, **problems(413)},
+    responses={201: {"description": "It is made."}, **problems(413, 422)},
 )
-def make_token(body: NewToken, commands: CommandsOf) -> Response:
+def make_token(body: NewToken, commands: ActsOf) -> Response:
     """Make a token for the caller's tenant; its text is answered this once."""
     try:
         made = create_token(
@@ -55,7 +55,7 @@ def make_token(body: NewToken, commands: CommandsOf) -> Response:
             now=commands.platform.clock.now(),
         )
     except Unsigned as error:
-        raise invalid(str(error)) from None
+        raise unusable(str(error)) from None
     document = {"text": made.text, **token_document(made.token)}
     return json_response(document, status=CREATED, headers={"Cache-Control": "no-store"})
 
@@ -63,13 +63,20 @@ def make_token(body: NewToken, commands: CommandsOf) -> Response:
 @router.post(
     "/tokens/{token_id}/revoke",
     response_model=TokenDocument,
-    responses={200: {"description": "It lets nobody in any more."}, **problems(404, 413)},
+    responses={200: {"description": "It lets nobody in any more."}, **problems(404, 409, 413)},
 )
-def revoke(token_id: TokenId, body: Why, commands: CommandsOf) -> Response:
+def revoke(token_id: TokenId, body: Why, commands: ActsOf) -> Response:
     """Revoke a token of the caller's tenant."""
     kept = commands.backend.tokens.get_token(token_id)
     if kept is None or kept.tenant_id != commands.principal.tenant_id:
         raise refused(Problem(kind=ProblemKind.NOT_FOUND, detail=f"there is no token {token_id!r}"))
+    if token_id == commands.principal.caller_id:
+        raise refused(
+            Problem(
+                kind=ProblemKind.ILLEGAL_STEP,
+                detail="a token does not revoke itself: ask with another, or use `penstock registry token revoke`",
+            )
+        )
     revoked: Token = revoke_token(
         commands.backend.tokens,
         token_id,

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Response
 
 from control_plane.registry.bodies import BackTo, Why
 from control_plane.registry.calling import Entity, Relationship, StrictRoute, needs
-from control_plane.registry.carrying import CommandsOf
+from control_plane.registry.carrying import ChangesOf, CommandsOf
 from control_plane.registry.described import CHANGED
 from control_plane.registry.documents import EntityDocument, RelationshipDocument
 from penstock.registry.access import Role
@@ -28,7 +28,7 @@ def restore_entity(stream: Entity, body: Why, commands: CommandsOf) -> Response:
 @router.post(
     "/rollback/entities/{type_name}/{key:path}", response_model=EntityDocument, responses=CHANGED
 )
-def roll_back_entity(stream: Entity, body: BackTo, commands: CommandsOf) -> Response:
+def roll_back_entity(stream: Entity, body: BackTo, commands: ChangesOf) -> Response:
     """Give an entity the attributes of an earlier version, if the schema of today takes them."""
     command = RollBack(
         stream=stream,
@@ -50,7 +50,7 @@ def restore_relationship(stream: Relationship, body: Why, commands: CommandsOf) 
 @router.post(
     "/rollback/relationships/{type_name}", response_model=RelationshipDocument, responses=CHANGED
 )
-def roll_back_relationship(stream: Relationship, body: BackTo, commands: CommandsOf) -> Response:
+def roll_back_relationship(stream: Relationship, body: BackTo, commands: ChangesOf) -> Response:
     """Give a relationship the attributes of an earlier version."""
     command = RollBack(
         stream=stream,

@@ -48,14 +48,23 @@ LastEventId = Annotated[
     Header(
         alias="Last-Event-ID",
         max_length=40,
-        json_schema_extra={"pattern": _PATTERN},
+        json_schema_extra={"pattern": _PATTERN, "format": "feed-cursor"},
         description="What a follower sends that was cut off; it counts before `after`.",
     ),
 ]
+_EVENT = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "pattern": _PATTERN},
+        "event": {"const": "change"},
+        "data": {"type": "string", "description": "An event, as JSON."},
+    },
+    "required": ["id", "event", "data"],
+}
 _STREAMED: Responses = {
     200: {
         "description": "Events, each with its cursor as `id`; a comment when there is nothing new for a while.",
-        "content": {EVENT_STREAM: {"schema": {"type": "string"}}},
+        "content": {EVENT_STREAM: {"schema": _EVENT}},
     }
 }
 
@@ -65,7 +74,7 @@ def list_changes(
     request: Request, backend: BackendOf, caller: Reader, after: After = None, limit: Limit = 100
 ) -> Response:
     """List what has happened after a place in the feed; an empty page says that this is all for now."""
-    since = _cursor(after, "after")
+    since = _cursor(after, "query/after")
     events = backend.platform.store.read_log(since, limit=limit, tenant=caller.tenant_id)
     here = events[-1].cursor if events else since
     place = cursor_text(here.transaction, here.position)
@@ -80,7 +89,9 @@ async def follow_changes(
     backend: BackendOf, caller: Reader, after: After = None, last_event_id: LastEventId = None
 ) -> Response:
     """Follow the feed as server-sent events: what has happened since, and then what happens."""
-    since = _cursor(last_event_id or after, "after")
+    since = _cursor(after, "query/after")
+    if last_event_id is not None:
+        since = _cursor(last_event_id, "header/Last-Event-ID")
     if not backend.streams.take():
         raise http_problem(
             HttpProblemKind.UNAVAILABLE,
@@ -152,6 +163,6 @@ def _cursor(text: str | None, where: str) -> Cursor:
     match = _CURSOR.fullmatch(text)
     if match is None:
         message = f"{text[:40]!r} is no place in the feed: send the `next` of a page, or the `cursor` of an event"
-        error = ProblemError(path=f"/query/{where}", rule="cursor", message=message)
+        error = ProblemError(path=f"/{where}", rule="cursor", message=message)
         raise invalid(message, error)
     return Cursor(transaction=int(match[1], 16), position=int(match[2], 16))

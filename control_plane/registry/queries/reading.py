@@ -28,8 +28,9 @@ After = Annotated[
     str | None,
     Query(
         min_length=1,
-        max_length=16_384,
+        max_length=8_192,
         description="Where to go on: the `next` of the page before.",
+        json_schema_extra={"pattern": "^[A-Za-z0-9_-]+$"},
     ),
 ]
 At = Annotated[

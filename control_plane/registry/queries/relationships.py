@@ -41,7 +41,7 @@ End = Annotated[
         min_length=1,
         max_length=MAX_KEY_BYTES,
         description="Only those with this end.",
-        json_schema_extra={"pattern": KEY_PATTERN},
+        pattern=KEY_PATTERN,
     ),
 ]
 

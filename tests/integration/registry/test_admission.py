@@ -12,6 +12,7 @@ import pytest
 
 from control_plane.registry.addresses import API
 from control_plane.registry.auth.oidc import OidcBearer
+from control_plane.registry.client_problems import InTheWay
 from penstock.registry.limits import RequestLimits
 from resources.registry.api_settings import OidcIssuer
 from tests.fixtures.clock import FixedClock
@@ -38,6 +39,9 @@ def test_nobody_gets_in_without_a_token_that_stands(registry: Registry) -> None:
     admin = registry.client("admin")
     made = admin.create_token("bob", "reader")
     admin.revoke_token(made.token_id)
+    own = registry.token("admin").split("_")[1]
+    with pytest.raises(InTheWay, match="does not revoke itself"):
+        admin.revoke_token(own)
     answers = []
     for said in (
         None,
