@@ -10,7 +10,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TARGETS = ("setup", "demo", "up", "test", "crash", "fuzz", "check", "bench", "clean", "lock", "help")
+TARGETS = (
+    "setup",
+    "demo",
+    "up",
+    "test",
+    "crash",
+    "fuzz",
+    "check",
+    "bench",
+    "clean",
+    "lock",
+    "help",
+)
 
 
 @pytest.fixture
