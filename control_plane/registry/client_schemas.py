@@ -101,10 +101,10 @@ class Schemas:
         """Return the versions of a schema, oldest first."""
         return _read(VersionList, self.calls.read(f"{schema_path(schema_id)}/versions")).items
 
-    def export(self, schema_id: str, version: int) -> Json:
-        """Return the JSON Schema of one version, and nothing around it."""
+    def export(self, schema_id: str, version: int, *, bundled: bool = False) -> Json:
+        """Return the JSON Schema of one version; ``bundled`` with all that it refers to inside."""
         path = f"{schema_path(schema_id)}/versions/{version}/document"
-        document: Json = self.calls.read(path).json()
+        document: Json = self.calls.read(path, bundled=bundled).json()
         return document
 
     def history(self, schema_id: str) -> Iterator[EventDocument]:

@@ -14,6 +14,7 @@ from penstock.identity.ids import TYPE_NAME
 from penstock.ports.registry import Held
 from penstock.registry.attributes import plain
 from penstock.registry.compatibility import Compatibility
+from penstock.registry.inference import Proposal
 from penstock.registry.relationship_types import MAX_DESCRIPTION, MAX_TYPES, Cardinality
 from penstock.registry.schemas import SchemaStatus
 from penstock.use_cases.registry_trials import Trial
@@ -220,11 +221,23 @@ class TrialDocument(Document):
     incompatibilities: list[IncompatibilityDocument]
 
 
+class StatisticDocument(Document):
+    """What was seen at one place of the rows."""
+
+    seen: int
+    share: float = Field(description="Of what is around it that has one, from 0 to 1.")
+    kinds: dict[str, int] = Field(description="Values by JSON type.")
+    distinct: int | None = Field(description="Different texts; null for too many to count.")
+
+
 class ProposalDocument(Document):
     """A schema that rows are valid under: to be edited, and defined."""
 
     document: Json
     rows: int
+    statistics: dict[str, StatisticDocument] = Field(
+        description="By JSON pointer into the rows; `*` for any item or name."
+    )
 
 
 def trial_document(trial: Trial) -> Json:
@@ -234,6 +247,18 @@ def trial_document(trial: Trial) -> Json:
         "mode": str(trial.mode),
         "problems": [each.to_state() for each in trial.problems],
         "incompatibilities": [asdict(each) for each in trial.incompatibilities],
+    }
+
+
+def proposal_document(proposal: Proposal) -> Json:
+    """Return a schema that was read off rows."""
+    return {
+        "document": dict(proposal.document),
+        "rows": proposal.rows,
+        "statistics": {
+            place: {**asdict(each), "kinds": dict(each.kinds)}
+            for place, each in proposal.statistics.items()
+        },
     }
 
 

@@ -21,8 +21,10 @@ from control_plane.registry.documents import Json, event_document
 from control_plane.registry.problem_responses import refused
 from control_plane.registry.queries.reading import After, Limit, next_link, searched
 from control_plane.registry.schema_documents import (
+    ProposalDocument,
     RelationshipTypeDocument,
     RelationshipTypePage,
+    Rows,
     SchemaDocument,
     SchemaEvents,
     SchemaId,
@@ -32,6 +34,7 @@ from control_plane.registry.schema_documents import (
     TypeId,
     VersionDocument,
     VersionList,
+    proposal_document,
     relationship_type_document,
     schema_document,
     trial_document,
@@ -42,8 +45,10 @@ from penstock.registry.access import Role
 from penstock.registry.attributes import plain
 from penstock.registry.events import StreamKind
 from penstock.registry.identifiers import relationship_type_stream, schema_stream
+from penstock.registry.inference import infer
 from penstock.registry.problems import Problem, ProblemKind
 from penstock.registry.schemas import SchemaStatus
+from penstock.use_cases.registry_exports import export_version
 from penstock.use_cases.registry_platform import RegistryPlatform
 from penstock.use_cases.registry_queries import get, history
 from penstock.use_cases.registry_trials import try_out
@@ -125,11 +130,21 @@ def read_schema_version(
     tags=["Schemas"],
 )
 def export_schema_version(
-    schema_id: SchemaId, number: Number, backend: BackendOf, caller: Reader
+    schema_id: SchemaId,
+    number: Number,
+    backend: BackendOf,
+    caller: Reader,
+    bundled: Annotated[
+        bool, Query(description="With all that it refers to inside, and what is closed said.")
+    ] = False,
 ) -> Response:
     """Return the JSON Schema of one version, and nothing around it."""
-    held = _schema(backend.platform, caller.tenant_id, schema_id)
-    answer = json_response(_version(held, number)["document"])
+    if bundled:
+        document = of(export_version(backend.platform, caller.tenant_id, schema_id, number))
+    else:
+        held = _schema(backend.platform, caller.tenant_id, schema_id)
+        document = _version(held, number)["document"]
+    answer = json_response(document)
     answer.headers["Content-Type"] = SCHEMA_MEDIA
     return answer
 
@@ -210,6 +225,17 @@ def try_schema_out(
         mode=body.compatibility,
     )
     return json_response(trial_document(of(trial)))
+
+
+@router.post(
+    "/schema-proposals",
+    response_model=ProposalDocument,
+    responses={**ASKED, **problems(413)},
+    tags=["Schemas"],
+)
+def propose_schema(body: Rows, _caller: Reader) -> Response:
+    """Read a schema off rows: one that all of them are valid under, to be edited and defined; nothing is kept."""
+    return json_response(proposal_document(infer(body.rows, body.title)))
 
 
 def _schema(platform: RegistryPlatform, tenant: TenantId, schema_id: str) -> Held:

@@ -46,10 +46,13 @@ def test_a_schema_goes_from_a_draft_to_a_version(registry: Registry) -> None:
     (version,) = client.schemas.versions("table")
     assert (version.document, version.reason, version.created_by) == (TABLE, "agreed", "ada")
     assert client.schemas.export("table", 1) == TABLE
+    bundled = client.schemas.export("table", 1, bundled=True)
+    assert (bundled["title"], bundled["required"]) == ("Table", ["owner"])
     assert next(event.action for event in client.schemas.history("table")) == "create"
     assert [schema.schema_id for schema in client.schemas.list(status="active")] == ["table"]
-    with pytest.raises(NotThere, match="no version 2"):
-        client.schemas.export("table", 2)
+    for whole in (False, True):
+        with pytest.raises(NotThere, match="no version 2"):
+            client.schemas.export("table", 2, bundled=whole)
     with pytest.raises(InTheWay, match="illegal_step"):
         client.schemas.act("activate", "table")
 
@@ -140,3 +143,17 @@ def test_writers_do_not_change_schemas(registry: Registry) -> None:
     active(registry.client("schema_admin"), TABLE)
     assert reader.schemas.read("table").active_version == 1
     assert reader.schemas.try_out("table", TABLE).compatible
+
+
+def test_a_schema_is_read_off_rows(registry: Registry) -> None:
+    """Every row is valid under what is proposed, and it can be defined as it is, once it is a draft."""
+    client = registry.client("schema_admin")
+    rows = [{"owner": "ada", "rows": 3}, {"owner": "bob"}]
+    proposal = client.schemas.propose("Table", rows)
+    assert (proposal.rows, proposal.document["title"]) == (2, "Table")
+    assert proposal.document["required"] == ["owner"]
+    assert proposal.statistics["/rows"].seen == 1
+    assert list(client.schemas.list()) == []
+    type_name = active(client, proposal.document)
+    for number, row in enumerate(rows):
+        assert client.create_entity(type_name, f"t{number}", row).schema_version == 1
