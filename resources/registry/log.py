@@ -2,7 +2,7 @@
 
 On PostgreSQL transactions commit in another order than they draw numbers in. A reader therefore goes only as far as
 the oldest transaction that is still running, in the order of (transaction, position): nothing can come in before what
-it has read. A long transaction that writes, to whatever table of the server, holds readers up; none makes them skip.
+it has read. A long transaction that writes, in whatever database of the server, holds readers up; none makes them skip.
 On SQLite one transaction writes at a time, so positions are in the order of commits.
 """
 

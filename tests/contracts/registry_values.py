@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from sqlalchemy import text
+
 from penstock.identity.ids import SourceId, TenantId
 from penstock.ports.registry import ABSENT, Append, Appended, RegistryStore
 from penstock.registry.events import API_SOURCE, EventAction, NewEvent, StreamId, StreamKind
+from resources.registry.store import SqlRegistryStore
 
 ACME, OTHER = TenantId("acme"), TenantId("other")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -115,3 +119,30 @@ def create(store: RegistryStore, stream: StreamId, state: dict[str, Any] | None 
 def keys(streams: Sequence[StreamId]) -> list[str]:
     """Return the keys of streams."""
     return [stream.key for stream in streams]
+
+
+def settled(store: SqlRegistryStore) -> None:
+    """Return once all that has committed can be read in the log.
+
+    A transaction in any database of the server holds readers up for as long as it runs: those of other tests too.
+    """
+    if store.engine.dialect.name != "postgresql":
+        return
+    late = text(
+        "SELECT count(*) FROM registry_event "
+        "WHERE transaction_id >= CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint)"
+    )
+    give_up_at = time.monotonic() + 60
+    with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        while connection.scalar(late):
+            assert time.monotonic() < give_up_at, "a transaction has been open for a minute"
+            time.sleep(0.005)
+
+
+class SettledStore(SqlRegistryStore):
+    """A store whose appends can be read in the log as soon as they return."""
+
+    def append(self, *args: Any, **kwargs: Any) -> Any:
+        outcome = super().append(*args, **kwargs)
+        settled(self)
+        return outcome

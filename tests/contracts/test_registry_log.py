@@ -22,7 +22,16 @@ from resources.registry.appending import append_in
 from resources.registry.log import RegistryLog
 from resources.registry.store import SqlRegistryStore
 from resources.targets.registry import SourceOfAnother, open_registry
-from tests.contracts.registry_values import at, create, entity, keys, put, write
+from tests.contracts.registry_values import (
+    SettledStore,
+    at,
+    create,
+    entity,
+    keys,
+    put,
+    settled,
+    write,
+)
 from tests.unit.targets.chunks import CONTEXT, Change, chunk, created
 
 START = Cursor()
@@ -30,7 +39,7 @@ START = Cursor()
 
 @pytest.fixture
 def store(control_url: str) -> Iterator[SqlRegistryStore]:
-    made = SqlRegistryStore(open_engine(control_url))
+    made = SettledStore(open_engine(control_url))
     yield made
     made.close()
 
@@ -57,6 +66,7 @@ def person(key: str) -> StreamId:
 def test_what_commits_late_is_not_skipped(postgres: SqlRegistryStore) -> None:
     """Nobody sees what came after a transaction that drew its number first until that one has ended."""
     create(postgres, entity("before"))
+    settled(postgres)
     with postgres.engine.connect() as slow:
         slow.begin()
         append_in(slow, [write(entity("slow"), {}, expected=ABSENT)], [], at(0))
@@ -66,6 +76,7 @@ def test_what_commits_late_is_not_skipped(postgres: SqlRegistryStore) -> None:
         # What is now does not wait for anything.
         assert postgres.get(entity("quick")) is not None
         slow.commit()
+    settled(postgres)
     assert read(postgres, last.cursor) == ["slow", "quick"]
 
 
@@ -78,6 +89,7 @@ def test_what_never_commits_is_never_seen(postgres: SqlRegistryStore) -> None:
         create(postgres, entity("quick"))
         assert read(postgres) == []
         slow.rollback()
+    settled(postgres)
     assert read(postgres) == ["quick"]
 
 
@@ -91,6 +103,7 @@ def test_positions_of_one_transaction_stay_together(postgres: SqlRegistryStore) 
             append_in(connection, [write(entity(f"k{n}"), {}, expected=ABSENT)], [], at(0))
         two.commit()
         one.commit()
+    settled(postgres)
     assert read(postgres) == ["k0", "k2", "k1", "k3"]
 
 
@@ -107,6 +120,7 @@ def test_a_stream_has_one_order_everywhere(postgres: SqlRegistryStore) -> None:
         wait_for_lock(postgres.engine)
         first.commit()
     second.join()
+    settled(postgres)
     held = postgres.get(ann)
     assert held is not None
     assert held.state == {"n": 2}
@@ -208,6 +222,7 @@ def test_published_operations_are_rows_and_events_like_all_others(store: SqlRegi
         (EventAction.DELETE, None, 2, batch, CONTEXT.batch_id),
         (EventAction.CREATE, {"n": 3}, 3, batch, CONTEXT.batch_id),
     ]
+    settled(store)
     page = store.search(Search(tenant_id=CONTEXT.tenant_id, equals={"n": 3}))
     assert keys([held.stream for held in page.items]) == ["b"]
     assert store.count_by_type(CONTEXT.tenant_id) == {(StreamKind.ENTITY, "person"): 2}

@@ -20,14 +20,26 @@ from resources.registry.seals import Seal, SealVerifier
 from resources.registry.search_index import SearchIndex
 from resources.registry.store import SqlRegistryStore
 from resources.registry.tallies import Activity, Counts
-from tests.contracts.registry_values import ACME, NOW, OTHER, create, edge, entity, keys, put, write
+from tests.contracts.registry_values import (
+    ACME,
+    NOW,
+    OTHER,
+    SettledStore,
+    create,
+    edge,
+    entity,
+    keys,
+    put,
+    settled,
+    write,
+)
 from tests.fixtures.clock import FixedClock
 from tests.unit.targets.chunks import CONTEXT, chunk, created
 
 
 @pytest.fixture
 def store(control_url: str) -> Iterator[SqlRegistryStore]:
-    made = SqlRegistryStore(open_engine(control_url))
+    made = SettledStore(open_engine(control_url))
     yield made
     made.close()
 
@@ -273,6 +285,7 @@ def test_counts_and_activity_are_kept_by_tenant(store: SqlRegistryStore) -> None
     target = open_registry(store.engine)
     target.apply(chunk([created("p", n=1)]), CONTEXT)
     target.apply(chunk([created("p", n=1), created("q", n=1)], version=4), CONTEXT)
+    settled(store)
     for name in runner.names:
         runner.catch_up(name)
     one, two = date(2026, 1, 1), date(2026, 1, 2)

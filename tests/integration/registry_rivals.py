@@ -32,7 +32,7 @@ from resources.registry.projections import LogProjection, ProjectionRunner
 from resources.registry.seals import Seal, SealVerifier
 from resources.registry.store import SqlRegistryStore
 from resources.registry.tallies import Activity, Counts
-from tests.contracts.registry_values import at, entity, write
+from tests.contracts.registry_values import at, entity, settled, write
 
 ROOT = Path(__file__).parents[2]
 SHARED_KEYS = 5
@@ -190,6 +190,7 @@ def _log_events(connection: Connection) -> int:
 
 def check(engine: Engine, writers: int, count: int) -> Iterator[str]:
     """Yield what is wrong: with the log, with what is now, with each projection."""
+    settled(SqlRegistryStore(engine))
     runner = ProjectionRunner(engine, projections(), SystemClock())
     for name in runner.names:
         runner.catch_up(name)
