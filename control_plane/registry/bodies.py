@@ -29,14 +29,14 @@ TypeNameField = Annotated[str, Field(pattern=f"^{TYPE_NAME.pattern}$", examples=
 ReasonField = Annotated[str, Field(max_length=LONGEST_REASON, examples=["moved to finance"])]
 
 
-def _is_number(value: Any) -> Any:
+def no_text(value: Any) -> Any:
     """Refuse what pydantic would read as a number by its looks."""
     if isinstance(value, str | bool):
         raise ValueError("a number is written without quotes")
     return value
 
 
-Whole = Annotated[int, BeforeValidator(_is_number)]
+Whole = Annotated[int, BeforeValidator(no_text)]
 Flag = Annotated[bool, Field(strict=True)]
 Attributes = Annotated[Json, Field(examples=[{"owner": "ada", "rows": 1204}])]
 

@@ -6,9 +6,9 @@ from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import Path
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from control_plane.registry.bodies import Body, Flag, ReasonField, Whole
+from control_plane.registry.bodies import Body, Flag, ReasonField, Whole, no_text
 from control_plane.registry.documents import Document, EventDocument, Json, Moment, Tag, moment
 from penstock.identity.ids import TYPE_NAME
 from penstock.ports.registry import Held
@@ -39,6 +39,7 @@ SchemaId = Annotated[
     ),
 ]
 TypeId = Annotated[str, Path(pattern=f"^{TYPE_NAME.pattern}$", examples=["owned_by"])]
+VersionNumber = Annotated[int, Field(ge=1, le=2**53), BeforeValidator(no_text)]
 TypeNames = Annotated[
     list[Annotated[str, Field(pattern=f"^{TYPE_NAME.pattern}$")]], Field(max_length=MAX_TYPES)
 ]
@@ -62,7 +63,7 @@ class SchemaDraft(Body):
 class WhichVersion(Body):
     """A version of a schema."""
 
-    version: Annotated[Whole, Field(ge=1, le=2**53)] | None = Field(
+    version: VersionNumber | None = Field(
         default=None, description="Null for the one that was active last."
     )
     reason: ReasonField = ""
