@@ -175,7 +175,7 @@ def _gone_on(engine: Engine, running: dict[str, subprocess.Popen[bytes]], events
             return True
         if not writing and len(set(now)) == 1:
             return False
-        time.sleep(0.005)
+        time.sleep(0.02)
 
 
 def _progress(engine: Engine) -> list[int]:
