@@ -267,7 +267,9 @@ class TestStates:
         with pytest.raises(IllegalMove, match=r"PLANNING .* only one that is COMPLETE or FAILED"):
             control_store.requeue(batch, REGISTRY, now=NOW, intent=Intent.PUBLISH)
         with pytest.raises(NotFound):
-            control_store.requeue(BatchId("a@2020-01-01T00-00-00.000000Z"), REGISTRY, now=NOW, intent=Intent.PUBLISH)
+            control_store.requeue(
+                BatchId("a@2020-01-01T00-00-00.000000Z"), REGISTRY, now=NOW, intent=Intent.PUBLISH
+            )
 
 
 class TestSnapshots:
