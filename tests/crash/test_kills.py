@@ -1,4 +1,4 @@
-"""The smaller set of ``make crash``: each step killed once or so, on both databases and all three targets."""
+"""The smaller set of ``make crash``: each step killed once or so, on each database with one of the targets."""
 
 from __future__ import annotations
 
@@ -14,17 +14,21 @@ from tests.crash.observe import differences
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.postgres
-def test_whatever_is_killed_ends_as_if_nothing_had_happened() -> None:
+@pytest.mark.parametrize(
+    ("database", "target"),
+    [("sqlite", "wiki"), pytest.param("postgres", "registry", marks=pytest.mark.postgres)],
+)
+def test_whatever_is_killed_ends_as_if_nothing_had_happened(database: str, target: str) -> None:
     """Workers killed in each step of a source's life leave, after recovery, what an undisturbed run leaves."""
     command = [sys.executable, "-m", "tests.crash", "--small"]
+    command += ["--database", database, "--target", target]
     ran = subprocess.run(
         command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=900
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     said = re.search(r"crash: (\d+) kills in .*: 0 differences", ran.stdout)
     assert said is not None, ran.stdout
-    assert int(said[1]) >= 24
+    assert int(said[1]) >= 4
 
 
 def test_a_difference_is_seen() -> None:
