@@ -8,8 +8,7 @@ from penstock.identity.ids import TenantId
 from penstock.ports.registry import Search
 from penstock.registry.events import StreamKind
 from penstock.use_cases.registry_platform import RegistryPlatform
-
-_PAGE = 500
+from penstock.use_cases.registry_queries import counts, export
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,14 +25,14 @@ class TypeCount:
 
 def type_counts(platform: RegistryPlatform, tenant: TenantId) -> list[TypeCount]:
     """Return the types that are declared or in use, entities first, by name."""
-    counts = platform.store.count_by_type(tenant)
+    counted = counts(platform, tenant)
     found: list[TypeCount] = []
     for kind, declared_as in (
         (StreamKind.ENTITY, StreamKind.SCHEMA),
         (StreamKind.RELATIONSHIP, StreamKind.RELATIONSHIP_TYPE),
     ):
         declared = _names(platform, tenant, declared_as)
-        used = {name: count for (of_kind, name), count in counts.items() if of_kind is kind}
+        used = {name: count for (of_kind, name), count in counted.items() if of_kind is kind}
         found += [
             TypeCount(kind=kind, type_name=name, count=used.get(name, 0), declared=name in declared)
             for name in sorted(declared | used.keys())
@@ -42,11 +41,4 @@ def type_counts(platform: RegistryPlatform, tenant: TenantId) -> list[TypeCount]
 
 
 def _names(platform: RegistryPlatform, tenant: TenantId, kind: StreamKind) -> set[str]:
-    names: set[str] = set()
-    after: str | None = None
-    while True:
-        page = platform.store.search(Search(tenant_id=tenant, kind=kind, after=after, limit=_PAGE))
-        names |= {held.stream.key for held in page.items}
-        if page.next is None:
-            return names
-        after = page.next
+    return {held.stream.key for held in export(platform, Search(tenant_id=tenant, kind=kind))}
