@@ -11,6 +11,8 @@ import secrets
 
 from fastapi import Request, Response
 
+from control_plane.registry.pages.render import ROOT
+
 COOKIE = "penstock_csrf"
 _LENGTH = 43
 
@@ -23,9 +25,7 @@ def csrf_of(request: Request) -> str:
 
 def remember(response: Response, value: str, *, secure: bool) -> None:
     """Have the browser keep the value."""
-    response.set_cookie(
-        COOKIE, value, httponly=True, samesite="strict", secure=secure, path="/registry"
-    )
+    response.set_cookie(COOKIE, value, httponly=True, samesite="strict", secure=secure, path=ROOT)
 
 
 def is_ours(request: Request, sent: str) -> bool:
