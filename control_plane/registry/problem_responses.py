@@ -10,13 +10,13 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
+from penstock.registry.dialect import pointer
 from penstock.registry.problems import (
     TYPE_PREFIX,
     Problem,
     ProblemError,
     ProblemKind,
     json_type,
-    pointer,
 )
 
 MEDIA_TYPE = "application/problem+json"

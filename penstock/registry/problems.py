@@ -149,8 +149,3 @@ def json_type(value: object) -> str:
     if isinstance(value, Sequence):
         return "array"
     return "number"
-
-
-def pointer(steps: Sequence[str | int]) -> str:
-    """Return the JSON pointer (RFC 6901) of a path."""
-    return "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in steps)

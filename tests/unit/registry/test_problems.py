@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 
 from penstock.identity.ids import TenantId
+from penstock.registry.dialect import pointer
 from penstock.registry.events import StreamId, StreamKind
 from penstock.registry.identifiers import (
     address,
@@ -21,7 +22,6 @@ from penstock.registry.problems import (
     ProblemError,
     ProblemKind,
     json_type,
-    pointer,
     summary,
 )
 
