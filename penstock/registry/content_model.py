@@ -38,6 +38,7 @@ from penstock.registry.dialect import (
     dialect_of,
     parts,
     pointer,
+    pointer_tokens,
     subschemas,
     upgraded,
 )
@@ -88,6 +89,21 @@ class NormalSchema:
     """Where each definition was written: ``#/...`` of the document itself, or ``penstock:<id>@<version>#/...``."""
     missing: tuple[Reference, ...] = ()
     """References that lead nowhere; they stand as ``true``."""
+
+    def reaches(self, schema: Schema, name: str, *, in_place: bool = False) -> bool:
+        """Say whether references lead from a schema to a definition; ``in_place`` only where both meet one value."""
+        waiting, seen = [schema], set[str]()
+        while waiting:
+            each = waiting.pop()
+            waiting.extend(part.schema for part in parts(each) if part.in_place or not in_place)
+            target = None if isinstance(each, bool) else each.get("$ref")
+            if target is not None and target not in seen:
+                seen.add(target)
+                found = pointer_tokens(target)[-1]
+                if found == name:
+                    return True
+                waiting.append(self.definitions[found])
+        return False
 
     def document(self) -> dict[str, Any]:
         """Return it as one JSON Schema of 2020-12."""

@@ -235,8 +235,8 @@ def _pattern_problems(at: Tokens, text: str) -> Iterator[Problem]:
 
 def _whole_problems(normal: NormalSchema) -> Iterator[Problem]:
     """What shows only when references are followed."""
-    for name in normal.definitions:
-        if _leads_to_itself(normal, name):
+    for name, definition in normal.definitions.items():
+        if normal.reaches(definition, name, in_place=True):
             origin = normal.origins[name]
             message = f"leads back to itself ({origin}) without going into a property or an item: break the circle"
             yield _problem(pointer(pointer_tokens(origin.partition("#")[2])), "$ref", message)
@@ -257,23 +257,6 @@ def _whole_problems(normal: NormalSchema) -> Iterator[Problem]:
         of_normal(normal)
     except (ValueError, jsonschema_rs.ReferencingError) as error:
         yield _problem("", "schema", f"cannot be compiled: {str(error)[: 3 * _LONGEST]}")
-
-
-def _leads_to_itself(normal: NormalSchema, name: str) -> bool:
-    waiting, seen = [normal.definitions[name]], set[str]()
-    while waiting:
-        schema = waiting.pop()
-        if isinstance(schema, bool):
-            continue
-        waiting.extend(part.schema for part in parts(schema) if part.in_place)
-        target = schema.get("$ref")
-        if target is not None and target not in seen:
-            seen.add(target)
-            found = pointer_tokens(target)[-1]
-            if found == name:
-                return True
-            waiting.append(normal.definitions[found])
-    return False
 
 
 def _expanded(

@@ -167,7 +167,7 @@ def _compile(text: bytes) -> jsonschema_rs.Validator:
 def _branches_into_itself(normal: NormalSchema) -> bool:
     """Say whether a definition leads back to itself through alternatives, so that each level doubles what is tried."""
     return any(
-        _reaches(normal, branch, name)
+        normal.reaches(branch, name)
         for name, definition in normal.definitions.items()
         for branch in _alternatives(definition)
     )
@@ -180,21 +180,6 @@ def _alternatives(schema: Schema) -> Iterator[Schema]:
             if part.keyword in {"anyOf", "oneOf"}:
                 yield part.schema
             waiting.append(part.schema)
-
-
-def _reaches(normal: NormalSchema, schema: Schema, name: str) -> bool:
-    waiting, seen = [schema], set[str]()
-    while waiting:
-        each = waiting.pop()
-        waiting.extend(part.schema for part in parts(each))
-        target = None if isinstance(each, bool) else each.get("$ref")
-        if target is not None and target not in seen:
-            seen.add(target)
-            found = pointer_tokens(target)[-1]
-            if found == name:
-                return True
-            waiting.append(normal.definitions[found])
-    return False
 
 
 def _at(value: Any, where: str) -> Any:
