@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import secrets
 import shutil
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from playwright.sync_api import Page, expect
 
 from control_plane.registry.app import create_app
@@ -22,21 +19,15 @@ from control_plane.registry.backend import Backend
 from control_plane.registry.gate import SESSION_COOKIE
 from control_plane.registry.pages.router import router
 from penstock.identity.ids import TenantId
-from penstock.registry.access import Role
 from penstock.registry.commands import Caller, Command, Create, Delete, Deprecate, MergePatch
 from penstock.registry.events import StreamId
 from penstock.registry.identifiers import entity_stream, relationship_stream
 from penstock.registry.problems import Problem
 from penstock.use_cases import registry_schemas as schemas
-from penstock.use_cases.access_tokens import create_token
-from penstock.use_cases.acts import By
 from penstock.use_cases.registry_commands import carry_out
 from penstock.use_cases.registry_platform import Done, RegistryPlatform
-from resources.control_db.engine import open_engine
-from resources.control_db.store import SqlControlStore
-from resources.registry.store import SqlRegistryStore
-from resources.registry.tokens import SqlTokens
 from tests.fixtures.clock import FixedClock
+from tests.fixtures.registry_server import Registry, backend_at, running_registry
 
 ACME, OTHER = TenantId("acme"), TenantId("other")
 ORDERS = "warehouse/sales/orders"
@@ -47,11 +38,9 @@ BAD = "<script>document.title = 'owned'</script>"
 class Site:
     """A registry with something in it, and its server."""
 
-    url: str
+    served: Registry
     platform: RegistryPlatform
-    tokens: SqlTokens
-    port: int = 0
-    token: str = field(default="", repr=False)
+    token: str = field(repr=False)
 
     def do(self, command: Command, *, tenant: TenantId = ACME, by: str = "ada") -> Done:
         """Carry a command out."""
@@ -59,22 +48,9 @@ class Site:
         assert isinstance(answer, Done), answer
         return answer
 
-    def new_token(self, tenant: TenantId = ACME, role: Role = Role.READER) -> str:
-        """Make a token."""
-        made = create_token(
-            self.tokens,
-            tenant=tenant,
-            role=role,
-            name="ada",
-            lifetime=timedelta(days=1),
-            by=By(actor="test", reason="a test"),
-            now=self.platform.clock.now(),
-        )
-        return made.text
-
     def address(self, path: str) -> str:
         """Return where a page is."""
-        return f"http://127.0.0.1:{self.port}/registry{path}"
+        return f"{self.served.url}/registry{path}"
 
 
 def table(key: str, tenant: TenantId = ACME) -> StreamId:
@@ -89,41 +65,21 @@ def feeds(from_key: str, to_key: str) -> StreamId:
     return stream
 
 
+def _with_pages(backend: Backend) -> Any:
+    return create_app(backend, pages=router)
+
+
 @pytest.fixture(scope="module")
 def site(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Serve a registry over HTTP."""
     file = tmp_path_factory.mktemp("registry") / "control.db"
     shutil.copy(migrated_sqlite, file)
-    control_url = f"sqlite:///{file}"
-    engine, control = open_engine(control_url), SqlControlStore(control_url)
-    numbers = itertools.count(1)
     clock = FixedClock(datetime(2026, 1, 1, tzinfo=UTC))
-    platform = RegistryPlatform(
-        store=SqlRegistryStore(engine),
-        clock=clock,
-        new_id=lambda: next(numbers).to_bytes(16, "big"),
-    )
-    tokens = SqlTokens.from_engine(engine)
-    found = Site(url=control_url, platform=platform, tokens=tokens)
-    backend = Backend(platform=platform, tokens=tokens, audit=control)
-    app = create_app(backend, pages=router)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
-    running = threading.Thread(target=server.run)
-    running.start()
-    try:
-        for _ in range(400):
-            if server.started:
-                break
-            running.join(0.05)
-        assert server.started
-        found.port = server.servers[0].sockets[0].getsockname()[1]
-        found.token = found.new_token()
-        yield found
-    finally:
-        server.should_exit = True
-        running.join(20)
-        control.close()
-        engine.dispose()
+    backend = backend_at(f"sqlite:///{file}", clock)
+    with running_registry(backend, clock, app=_with_pages) as served:
+        yield Site(
+            served=served, platform=backend.platform, token=served.token("reader", tenant=ACME)
+        )
 
 
 @pytest.fixture(scope="module")
@@ -317,7 +273,7 @@ def test_signing_in_leads_nowhere_else(page: Page, filled: Site, elsewhere: str)
     page.goto(filled.address(f"/login?next={elsewhere}"))
     page.get_by_label("API token").fill(filled.token)
     page.get_by_role("button", name="Sign in").click()
-    assert page.url.startswith(f"http://127.0.0.1:{filled.port}/")
+    assert page.url.startswith(f"{filled.served.url}/")
 
 
 def test_pages_can_be_used_by_keyboard_in_light_and_dark(page: Page, filled: Site) -> None:
