@@ -273,7 +273,8 @@ def test_signing_in_leads_nowhere_else(page: Page, filled: Site, elsewhere: str)
     page.goto(filled.address(f"/login?next={elsewhere}"))
     page.get_by_label("API token").fill(filled.token)
     page.get_by_role("button", name="Sign in").click()
-    assert page.url.startswith(f"{filled.served.url}/")
+    expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+    assert page.url.startswith(f"{filled.served.url}/registry/")
 
 
 def test_pages_can_be_used_by_keyboard_in_light_and_dark(page: Page, filled: Site) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
@@ -94,7 +94,9 @@ def _within(target: str) -> str:
     """Return where to go after signing in: a page of ours, and nothing else that somebody put into a link."""
     parts = urlsplit(target)
     inside = parts.path == ROOT or parts.path.startswith(f"{ROOT}/")
-    plain = not parts.scheme and not parts.netloc and "\\" not in target
+    # A browser resolves dots before it asks, and would be led out by them.
+    dots = {".", ".."} & {unquote(step) for step in parts.path.split("/")}
+    plain = not parts.scheme and not parts.netloc and not dots and "\\" not in target
     return target if inside and plain and target.isprintable() else f"{ROOT}/"
 
 
