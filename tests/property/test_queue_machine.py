@@ -116,6 +116,8 @@ class Model:
                 return True
             case BreakerStatus.HALF_OPEN if held:
                 return True
+            case BreakerStatus.CLOSED if held and self.breaker.is_doubted(now):
+                return True
         same_tenant = [name for name in held if TENANTS[name] == TENANTS[source]]
         return any(
             most is not None and len(lanes) >= most
