@@ -153,7 +153,7 @@ class Database:
 
 def insert_if_new(connection: Connection, table: Table, row: dict[str, Any]) -> bool:
     """Insert a row unless its primary key is there; say whether it was inserted."""
-    statement = _insert(connection, table).on_conflict_do_nothing()
+    statement = insert_into(connection, table).on_conflict_do_nothing()
     first_of_key = next(iter(table.primary_key))
     answer = connection.execute(statement.returning(first_of_key), row)
     return answer.one_or_none() is not None
@@ -162,20 +162,21 @@ def insert_if_new(connection: Connection, table: Table, row: dict[str, Any]) -> 
 def insert_new(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
     """Insert those of ``rows`` whose primary key is not there yet."""
     if rows:
-        connection.execute(_insert(connection, table).on_conflict_do_nothing(), rows)
+        connection.execute(insert_into(connection, table).on_conflict_do_nothing(), rows)
 
 
 def upsert(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
     """Insert ``rows``, or overwrite all other columns of those whose primary key is there."""
     if not rows:
         return
-    statement = _insert(connection, table)
+    statement = insert_into(connection, table)
     key = [column.name for column in table.primary_key]
     others = {name: statement.excluded[name] for name in rows[0] if name not in key}
     connection.execute(statement.on_conflict_do_update(index_elements=key, set_=others), rows)
 
 
-def _insert(connection: Connection, table: Table) -> Any:
+def insert_into(connection: Connection, table: Table) -> Any:
+    """Return an INSERT of the connection's dialect, which can say ON CONFLICT."""
     # Both dialects spell ON CONFLICT alike, but have no common class for it.
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     return dialect.insert(table)

@@ -1,0 +1,1 @@
+"""What the server does by itself, each loop under leases of the control database."""

@@ -1,0 +1,1 @@
+"""What every server of ours stands on: the gate, sessions, problem documents, the frame of pages."""

@@ -1,0 +1,51 @@
+"""The outbox tells what was committed, and nothing else, on both databases."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import select
+
+from penstock.events.envelope import NewEvent
+from penstock.identity.ids import TenantId
+from resources.control_db.outbox import add_events
+from resources.control_db.outbox_tables import outbox_event
+from resources.control_db.store import SqlControlStore
+from tests.contracts.control_values import NOW
+
+
+def _event(event_id: str | None = None) -> NewEvent:
+    return NewEvent(
+        type="batch_landed",
+        subject="crm@2026",
+        tenant_id=TenantId("default"),
+        time=NOW,
+        data={"rows": 3, "text": "a\0b"},
+        event_id=event_id,
+    )
+
+
+def _told(store: SqlControlStore) -> list[tuple[str, str]]:
+    with store.engine.connect().execution_options(penstock_reading=True) as connection:
+        rows = connection.execute(select(outbox_event).order_by(outbox_event.c.position)).all()
+    return [(row.event_id, row.data["text"]) for row in rows]
+
+
+def test_an_event_is_there_if_its_change_is(control_store: SqlControlStore) -> None:
+    """What a transaction adds is told once it commits; what it takes back is never told."""
+    with control_store.engine.begin() as connection:
+        add_events(connection, [_event("a"), _event()])
+    with pytest.raises(ZeroDivisionError), control_store.engine.begin() as connection:
+        add_events(connection, [_event("b")])
+        _ = 1 / 0
+    told = _told(control_store)
+    assert [text for _, text in told] == ["a\ufffdb"] * 2
+    assert told[0][0] == "a"
+    assert len(told[1][0]) == 32
+
+
+def test_an_event_of_the_same_id_is_told_once(control_store: SqlControlStore) -> None:
+    """Adding an event again, in one transaction or another, changes nothing."""
+    for _ in range(2):
+        with control_store.engine.begin() as connection:
+            add_events(connection, [_event("a"), _event("a")])
+    assert [event_id for event_id, _ in _told(control_store)] == ["a"]
