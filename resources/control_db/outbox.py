@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, literal_column, text
+from sqlalchemy.sql.elements import ColumnElement
 
 from penstock.events.envelope import SOURCE, NewEvent
 from resources.control_db.engine import insert_into
 from resources.control_db.outbox_tables import CHANNEL, outbox_event
 from resources.control_db.rows import storable_json, storable_text
 
-_NUMBER = literal_column("CAST(CAST(pg_current_xact_id() AS text) AS bigint)")
+_NUMBER: ColumnElement[int] = literal_column("CAST(CAST(pg_current_xact_id() AS text) AS bigint)")
 
 
 def add_events(connection: Connection, events: Sequence[NewEvent]) -> None:
