@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from sqlalchemy import select
 
 from penstock.events.envelope import NewEvent
@@ -34,9 +33,9 @@ def test_an_event_is_there_if_its_change_is(control_store: SqlControlStore) -> N
     """What a transaction adds is told once it commits; what it takes back is never told."""
     with control_store.engine.begin() as connection:
         add_events(connection, [_event("a"), _event()])
-    with pytest.raises(ZeroDivisionError), control_store.engine.begin() as connection:
+    with control_store.engine.connect() as connection, connection.begin() as transaction:
         add_events(connection, [_event("b")])
-        _ = 1 / 0
+        transaction.rollback()
     told = _told(control_store)
     assert [text for _, text in told] == ["a\ufffdb"] * 2
     assert told[0][0] == "a"
