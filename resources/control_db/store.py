@@ -6,6 +6,7 @@ from typing import Self
 
 from sqlalchemy import Engine
 
+from resources.control_db import workflow_tables  # noqa: F401  so that its tables are declared
 from resources.control_db.approvals import SqlApprovals
 from resources.control_db.attempts import SqlAttempts
 from resources.control_db.audit_log import SqlAuditLog
