@@ -14,6 +14,8 @@ ARGS ?=
 
 # What an activated environment, or a shell set up for another project, would otherwise slip in.
 unexport VIRTUAL_ENV CONDA_PREFIX PYTHONPATH PYTHONHOME PYTHONSTARTUP
+# Images of containers set this; without compiled files, each command spends seconds on its imports.
+unexport PYTHONDONTWRITEBYTECODE
 unexport UV_PROJECT UV_PROJECT_ENVIRONMENT UV_PYTHON UV_SYSTEM_PYTHON UV_NO_SYNC UV_CONFIG_FILE UV_WORKING_DIRECTORY
 
 export UV_PYTHON_DOWNLOADS := never
@@ -51,7 +53,7 @@ up: setup  ## Run the whole stack until Ctrl-C.
 	@exec $(PENSTOCK) up $(ARGS)
 
 test: setup .tools/.browser  ## Run every test.
-	@env -u DAGSTER_HOME $(RUN) pytest -n 2 $(ARGS)
+	@env -u DAGSTER_HOME $(RUN) pytest -n 2 --dist worksteal $(ARGS)
 
 crash: setup  ## Kill workers at named points and at random, some 2,000 times: make crash ARGS=--quick
 	@env -u DAGSTER_HOME $(RUN) tests.crash $(ARGS)

@@ -155,7 +155,12 @@ def test_an_activated_environment_does_not_interfere(
     """What an activated environment sets is not handed on to what make runs."""
     with (clone / "Makefile").open("a") as makefile:
         makefile.write("show:\n\t@env\n")
-    for name in ("VIRTUAL_ENV", "PYTHONPATH", "UV_PROJECT_ENVIRONMENT"):
+    for name in (
+        "VIRTUAL_ENV",
+        "PYTHONPATH",
+        "PYTHONDONTWRITEBYTECODE",
+        "UV_PROJECT_ENVIRONMENT",
+    ):
         monkeypatch.setenv(name, "/elsewhere")
     shown = make(clone, "show").stdout
     assert "elsewhere" not in shown
