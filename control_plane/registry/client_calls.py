@@ -7,6 +7,7 @@ lost is asked for again and not done again.
 from __future__ import annotations
 
 import random
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -30,6 +31,12 @@ def _new_key() -> str:
     return str(uuid4())
 
 
+def _trusted(url: str, verify: bool | str) -> bool | str | ssl.SSLContext:
+    if url.startswith("http:"):  # no certificates need to be loaded, and none are trusted
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    return verify
+
+
 @dataclass(kw_only=True)
 class Calls:
     """A connection to one registry on behalf of one token."""
@@ -49,7 +56,7 @@ class Calls:
             base_url=self.url.rstrip("/") + API,
             headers={"Authorization": f"Bearer {self.token}"},
             timeout=self.timeout_s,
-            verify=self.verify,
+            verify=_trusted(self.url, self.verify),
             follow_redirects=False,
         )
 
