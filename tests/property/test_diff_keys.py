@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from penstock.batch.index import NOTHING, IndexFile
 from penstock.diff.keys import diff_section
+from tests.property.depth import examples
 from tests.property.index_models import (
     Hash,
     Key,
@@ -51,7 +52,7 @@ def located(model: Model) -> dict[Key, tuple[Hash, int]]:
 
 
 @WAYS
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(pair=sides(), absent=st.booleans(), piece_rows=st.sampled_from([1, 3, 16, 16_384]))
 def test_a_diff_is_what_two_dicts_say(
     opened: Opened,
@@ -84,7 +85,7 @@ def test_a_diff_is_what_two_dicts_say(
 
 
 @WAYS
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(before=models, named=edits, piece_rows=st.sampled_from([1, 3, 16_384]))
 def test_a_delta_batch_changes_what_it_names_and_nothing_else(
     opened: Opened,

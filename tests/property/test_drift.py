@@ -24,6 +24,7 @@ from penstock.use_cases.drift_audit import audit_all
 from resources.targets.sql_table import open_sql_table
 from tests.fixtures.clock import FixedClock
 from tests.fixtures.memory import SOURCE, TARGET, Bench, open_bench, person
+from tests.property.depth import examples
 
 KEYS = [f"crm/{n}" for n in range(4)]
 ANYTHING = GuardPolicy(always_allowed_deletes=10**6, always_allowed_updates=10**6)
@@ -104,7 +105,7 @@ class World:
         return None if found is None else dict(json.loads(found))
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(15), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(steps, max_size=8))
 def test_each_field_converges_to_its_owner(given_steps: list[tuple[str, Any]]) -> None:
     """In any order of batches, edits, accidents, audits and repairs: nobody's note is lost, and drift ends."""

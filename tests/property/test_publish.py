@@ -16,6 +16,7 @@ from penstock.batch.scope import Completeness, Scope, ScopeMap
 from penstock.publish.state import PublishStatus
 from tests.fixtures.clock import FixedClock
 from tests.fixtures.memory import complete_scopes, knows, open_bench, person
+from tests.property.depth import examples
 
 KEYS = [f"crm/{group}/{n}" for group in ("eu", "us") for n in range(4)]
 ANYTHING = GuardPolicy(always_allowed_deletes=10**6)
@@ -42,7 +43,7 @@ def scopes_of(parts: dict[str, Completeness]) -> list[Scope]:
     return people_scopes + [s for s in complete_scopes() if s.type_name == "knows"]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(20), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.one_of(full_batches, delta_batches), min_size=1, max_size=5))
 def test_the_target_becomes_what_the_batches_say(batches: list) -> None:
     """Full batches replace their complete scopes, deltas upsert and delete; ends that do not exist are left out."""

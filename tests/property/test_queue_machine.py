@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -41,6 +40,7 @@ from tests.contracts.control_values import (
     batch_id,
     failure,
 )
+from tests.property.depth import examples
 
 LEASE_S = 120
 SOURCES = {"a": 0.5, "b": 0.9, "c": 0.1}
@@ -545,13 +545,11 @@ class QueueMachine(RuleBasedStateMachine):
             assert stored == newest
 
 
-def _check(new_store: Callable[[], SqlControlStore], **options: Any) -> None:
+def _check(new_store: Callable[[], SqlControlStore], *, few: int) -> None:
     chosen = settings(
-        deadline=None,
-        derandomize=True,
-        database=None,
+        max_examples=examples(few),
+        stateful_step_count=40,
         suppress_health_check=list(HealthCheck),
-        **options,
     )
     run_state_machine_as_test(lambda: QueueMachine(new_store), settings=chosen)
 
@@ -566,7 +564,7 @@ def test_the_queue_is_as_the_model_says_on_sqlite(migrated_sqlite: Path) -> None
             shutil.copy(migrated_sqlite, path)
             return SqlControlStore(f"sqlite:///{path}")
 
-        _check(new_store, max_examples=100, stateful_step_count=40)
+        _check(new_store, few=40)
 
 
 @pytest.mark.postgres
@@ -584,4 +582,4 @@ def test_the_queue_is_as_the_model_says_on_postgres(
             )
         return store
 
-    _check(new_store, max_examples=20, stateful_step_count=40)
+    _check(new_store, few=10)
