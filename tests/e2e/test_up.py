@@ -32,7 +32,7 @@ from resources.settings import Settings
 
 T = TypeVar("T")
 UP = [sys.executable, "-m", "control_plane.cli", "up"]
-PATIENCE_S = 240.0
+PATIENCE_S = 600.0
 """Generous, since the machine may be busy; nothing waits longer than it has to."""
 SHOWN = """{ assetOrError(assetKey: {path: ["control_catalog", "published"]}) { ... on Asset {
   assetMaterializations(limit: 5) { partition metadataEntries { label ... on IntMetadataEntry { intValue } } } } } }"""
@@ -68,14 +68,16 @@ class Up:
             data=json.dumps({"query": query}).encode(),
             headers={"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
             return json.load(answer)["data"]
 
     def collect(self, source: str) -> None:
         """Extract a source and land its batch."""
         command = [sys.executable, "-W", "ignore", "-m", "jobs.collect", source]
         environ = {**self.environ, "DAGSTER_HOME": str(self.home / "dagster")}
-        subprocess.run(command, env=environ, cwd=ROOT, check=True, capture_output=True, timeout=120)
+        subprocess.run(
+            command, env=environ, cwd=ROOT, check=True, capture_output=True, timeout=PATIENCE_S
+        )
 
     def published(self, source: str) -> PublishState | None:
         """Return the newest publish state of a source, once it is COMPLETE."""
@@ -154,7 +156,7 @@ def test_a_batch_that_lands_is_published_and_shown_and_ctrl_c_leaves_nothing(
         counts = {e["label"]: e.get("intValue") for e in materialization["metadataEntries"]}
         assert counts["entities_created"] == state.metrics.entities_created
         health = f"http://127.0.0.1:{up.registry_port}/registry/v1/health"
-        with urllib.request.urlopen(health, timeout=60) as answer:
+        with urllib.request.urlopen(health, timeout=PATIENCE_S) as answer:
             assert json.load(answer) == {"status": "ok"}
         assert up.stop(signal.SIGINT) == 0
         assert up.of_this_home() == []
@@ -170,7 +172,7 @@ def test_what_dies_is_started_again_and_nothing_outlives_the_supervisor(tmp_path
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=PATIENCE_S,
             check=False,
         )
         assert second.returncode == 2
