@@ -1,4 +1,4 @@
-"""The circuit breaker of one target: a pure state machine that stops hammering what is down.
+"""The circuit breaker of whatever is called: a pure state machine that stops hammering what is down.
 
 ::
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -28,7 +29,7 @@ class BreakerStatus(StrEnum):
     """What a breaker lets through."""
 
     CLOSED = "closed"
-    """Everything; one lane at a time while the target is doubted."""
+    """Everything; one lane at a time while what is called is doubted."""
     OPEN = "open"
     """Nothing, until ``open_until``."""
     HALF_OPEN = "half_open"
@@ -51,10 +52,9 @@ class BreakerPolicy(BaseModel):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class BreakerState:
-    """One target's breaker."""
+class Breaker:
+    """What a breaker has counted and lets through, whoever's it is."""
 
-    target_id: TargetId
     status: BreakerStatus
     window_started_at: datetime
     calls: int = 0
@@ -64,16 +64,9 @@ class BreakerState:
     times_opened: int = 0
     """In a row, without a success in between."""
     doubted_until: datetime | None = None
-    """While closed: until then one lane at a time, because what was called last did not answer."""
+    """While closed: until then one call at a time, because what was called last did not answer."""
     last_error: str | None = None
     updated_at: datetime
-
-    @classmethod
-    def closed(cls, target: TargetId, now: datetime) -> BreakerState:
-        """A breaker that has counted nothing."""
-        return cls(
-            target_id=target, status=BreakerStatus.CLOSED, window_started_at=now, updated_at=now
-        )
 
     def status_at(self, now: datetime) -> BreakerStatus:
         """What it lets through now: an open one whose time is up is half open."""
@@ -88,16 +81,49 @@ class BreakerState:
         """
         return self.doubted_until is not None and now < self.doubted_until
 
+    def cleared(self, now: datetime) -> Self:
+        """Return it closed, with nothing counted."""
+        return replace(
+            self,
+            status=BreakerStatus.CLOSED,
+            window_started_at=now,
+            calls=0,
+            failures=0,
+            opened_at=None,
+            open_until=None,
+            times_opened=0,
+            doubted_until=None,
+            last_error=None,
+            updated_at=now,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BreakerState(Breaker):
+    """One target's breaker."""
+
+    target_id: TargetId
+
+    @classmethod
+    def closed(cls, target: TargetId, now: datetime) -> BreakerState:
+        """A breaker that has counted nothing."""
+        return cls(
+            target_id=target, status=BreakerStatus.CLOSED, window_started_at=now, updated_at=now
+        )
+
+
+_Of = TypeVar("_Of", bound=Breaker)
+
 
 def after_calls(
-    state: BreakerState,
+    state: _Of,
     policy: BreakerPolicy,
     *,
     successes: int,
     failures: int,
     now: datetime,
     error: str | None = None,
-) -> BreakerState:
+) -> _Of:
     """Return the breaker after some calls' outcomes became known.
 
     Results that come while it is open are of calls that began before, and change nothing. The n-th time in a row it
@@ -109,19 +135,19 @@ def after_calls(
         case BreakerStatus.HALF_OPEN:
             if failures:
                 return _opened(state, policy, now, error)
-            return BreakerState.closed(state.target_id, now) if successes else state
+            return state.cleared(now) if successes else state
         case BreakerStatus.CLOSED:
             return _counted(state, policy, successes, failures, now, error)
 
 
 def _counted(
-    state: BreakerState,
+    state: _Of,
     policy: BreakerPolicy,
     successes: int,
     failures: int,
     now: datetime,
     error: str | None,
-) -> BreakerState:
+) -> _Of:
     if (now - state.window_started_at).total_seconds() >= policy.window_s:
         state = replace(state, window_started_at=now, calls=0, failures=0)
     ends_at = state.window_started_at + timedelta(seconds=policy.window_s)
@@ -138,9 +164,7 @@ def _counted(
     return replace(counted, doubted_until=ends_at if too_many else None)
 
 
-def _opened(
-    state: BreakerState, policy: BreakerPolicy, now: datetime, error: str | None
-) -> BreakerState:
+def _opened(state: _Of, policy: BreakerPolicy, now: datetime, error: str | None) -> _Of:
     # 2 ** 30 times the first is beyond any maximum, and no float overflows on the way.
     longer = 2.0 ** min(state.times_opened, 30)
     open_s = min(policy.max_open_s, policy.open_s * longer)
