@@ -326,13 +326,9 @@ def queue(
     if not found:
         yield "nothing waits to be published"
         return
-    yield _queue(found) if policy is None else _queue_explained(found)
+    yield _queue(found) if policy is None else _queue_explained(found, policy)
     if policy is not None:
-        yield (
-            f"points = {policy.age_weight:g} for each {policy.age_unit_s:g} s waited "
-            f"+ {policy.importance_weight:g} x importance - {policy.complexity_weight:g} x complexity "
-            f"+ {policy.boost_weight:g} x boost;\nwithin a source and target always the oldest first"
-        )
+        yield _formula(policy)
     if len(found) < waiting:
         yield f"the first {len(found):,} of {waiting:,}: --limit shows more"
 
@@ -350,12 +346,28 @@ def _queue(found: Sequence[QueuePlace]) -> Table:
     return made
 
 
-def _queue_explained(found: Sequence[QueuePlace]) -> Table:
-    numbers = ("#", "age", "importance", "complexity", "boost", "points")
+def _formula(policy: QueuePolicy) -> str:
+    more = ""
+    if policy.deadline_weight:
+        more += f" + {policy.deadline_weight:g} as a deadline passes"
+    if policy.boosts:
+        more += f" + the points of {', '.join(rule.name for rule in policy.boosts)}"
+    return (
+        f"points = {policy.age_weight:g} for each {policy.age_unit_s:g} s waited "
+        f"+ {policy.importance_weight:g} x importance - {policy.complexity_weight:g} x complexity "
+        f"+ {policy.boost_weight:g} x boost{more};\nwithin a source and target always the oldest first"
+    )
+
+
+def _queue_explained(found: Sequence[QueuePlace], policy: QueuePolicy) -> Table:
+    by_rule = ("deadline", "rules") if policy.deadline_weight or policy.boosts else ()
+    numbers = ("#", "age", "importance", "complexity", "boost", *by_rule, "points")
     made = table("queue", "#", "batch", *numbers[1:], numbers=numbers)
     for each in found:
         waits = f"\nwaits for {each.waits_for}" if each.waits_for else ""
-        parts = (each.score.age, each.score.importance, each.score.complexity, each.score.boost)
+        points = each.score
+        parts = [points.age, points.importance, points.complexity, points.boost]
+        parts += [points.deadline, points.ruled] if by_rule else []
         made.add_row(
             cell(each.place),
             Text.assemble(

@@ -6,7 +6,7 @@ import heapq
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,6 +14,15 @@ from penstock.batch.manifest import Mode
 from penstock.batch.source import SourceSpec
 from penstock.identity.ids import BatchId, SourceId, TargetId, TenantId
 from penstock.publish.breaker import BreakerState, BreakerStatus
+from penstock.publish.priority_rules import (
+    BoostRule,
+    DeadlineRule,
+    Due,
+    Matter,
+    boosts,
+    closeness,
+    earliest,
+)
 from penstock.publish.state import PublishState, PublishStatus
 
 
@@ -29,6 +38,13 @@ class QueuePolicy(BaseModel):
     complexity_weight: float = Field(default=0.5, ge=0)
     """Points taken off for complexity 1."""
     boost_weight: float = Field(default=1.0, ge=0)
+    deadline_weight: float = Field(default=0.0, ge=0)
+    """Points as a deadline passes; none while it is further off than ``deadline_horizon_s``, evenly more in between."""
+    deadline_horizon_s: float = Field(default=3600.0, gt=0)
+    boosts: tuple[BoostRule, ...] = ()
+    """Points by rule; all that match add up. The kind of a batch is its intent."""
+    deadlines: tuple[DeadlineRule, ...] = ()
+    """Counted from the source timestamp. The earliest counts, the ``sla_s`` of the source among them."""
     most_lanes_per_target: int | None = Field(default=None, ge=1)
     """Lanes of one target in hand at once, so that a slow one does not take every worker; None for no limit."""
     most_lanes_per_tenant: int | None = Field(default=None, ge=1)
@@ -43,11 +59,21 @@ class Score:
     importance: float
     complexity: float
     boost: float
+    """An operator's."""
+    deadline: float = 0.0
+    rules: tuple[tuple[str, float], ...] = ()
+    """Each boost rule that matches, by name, and its points."""
+
+    @property
+    def ruled(self) -> float:
+        """The points of all rules together."""
+        return sum(points for _, points in self.rules)
 
     @property
     def total(self) -> float:
         """The number that lanes are ordered by, highest first."""
-        return self.age + self.importance + self.complexity + self.boost
+        known = self.age + self.importance + self.complexity + self.boost
+        return known + self.deadline + self.ruled
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,14 +89,35 @@ class QueuePlace:
 
 
 def score(spec: SourceSpec, state: PublishState, policy: QueuePolicy, now: datetime) -> Score:
-    """Score one batch: ``w_age * age/unit + w_imp * importance - w_cplx * complexity + w_boost * boost``."""
+    """Score one batch.
+
+    ``w_age * age/unit + w_imp * importance - w_cplx * complexity + w_boost * boost + w_dead * closeness`` and the
+    points of rules.
+    """
     age_s = max(0.0, (now - state.enqueued_at).total_seconds())
     return Score(
         age=policy.age_weight * age_s / policy.age_unit_s,
         importance=policy.importance_weight * spec.importance,
         complexity=-policy.complexity_weight * spec.complexity,
         boost=policy.boost_weight * state.priority_boost,
+        deadline=_deadline_points(spec, state, policy, now),
+        rules=boosts(policy.boosts, _matter(spec, state, now)) if policy.boosts else (),
     )
+
+
+def _deadline_points(
+    spec: SourceSpec, state: PublishState, policy: QueuePolicy, now: datetime
+) -> float:
+    if not policy.deadline_weight:
+        return 0.0
+    since = state.source_timestamp
+    own = () if spec.sla_s is None else (Due(at=since + timedelta(seconds=spec.sla_s), why="SLA"),)
+    due = earliest(policy.deadlines, _matter(spec, state, now), since, own=own)
+    return policy.deadline_weight * closeness(due, policy.deadline_horizon_s, now)
+
+
+def _matter(spec: SourceSpec, state: PublishState, now: datetime) -> Matter:
+    return Matter(tenant=spec.tenant_id, source=state.source_id, kind=state.intent, now=now)
 
 
 CANCELLED = "cancelled"

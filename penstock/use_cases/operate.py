@@ -73,8 +73,7 @@ def boosts_to_be_first(
     """
     lane = (state.source_id, state.target_id)
     others = [p.score.total for p in places if (p.state.source_id, p.state.target_id) != lane]
-    # A fresh batch without a boost has at most the points of its importance.
-    wanted = max([*others, policy.importance_weight]) + _AHEAD
+    wanted = max([*others, _most_when_fresh(policy)]) + _AHEAD
     boosts = []
     for place in places:
         if (place.state.source_id, place.state.target_id) != lane:
@@ -90,6 +89,12 @@ def boosts_to_be_first(
             f"batch {state.batch_id!r} goes before all other sources' batches for target {state.target_id!r} already"
         )
     return boosts
+
+
+def _most_when_fresh(policy: QueuePolicy) -> float:
+    """Return the points that a batch can have at most as it comes in, without an operator's boost."""
+    ruled = sum(max(0.0, rule.points) for rule in policy.boosts)
+    return policy.importance_weight + policy.deadline_weight + ruled
 
 
 def _boosted(
