@@ -8,18 +8,17 @@ On SQLite one transaction writes at a time, so positions are in the order of com
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import psycopg
 from sqlalchemy import Connection, Engine, Row, literal_column, select, tuple_
 from sqlalchemy.sql.elements import ColumnElement
 
 from penstock.identity.ids import TenantId
 from penstock.registry.events import Cursor, RecordedEvent
 from penstock.registry.upcasting import CURRENT, Upcasters
+from resources.control_db.signals import open_signal
 from resources.registry.rows import recorded_of
 from resources.targets.registry_tables import CHANNEL, registry_event
 
@@ -28,7 +27,6 @@ _WATERMARK: ColumnElement[int] = literal_column(
 )
 _LATECOMERS_S = 0.02
 """How soon to look again where events are committed that have to wait for an older transaction."""
-_FILE_POLL_S = 0.02
 AT_ONCE = 1_000
 
 
@@ -97,7 +95,7 @@ class Waiter:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._postgres = engine.dialect.name == "postgresql"
-        self._signal = _Notifications(engine) if self._postgres else _FileChanges(engine)
+        self._signal = open_signal(engine, CHANNEL)
 
     def __enter__(self) -> Waiter:
         return self
@@ -127,60 +125,3 @@ class Waiter:
             if not there or not self._postgres:
                 return there, there
             return there, bool(rows_in(connection, after, limit=1))
-
-
-class _Notifications:
-    """LISTEN on a connection of its own; one that is lost is made anew after the next wait, which was a poll then."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._url = engine.url.set(drivername="postgresql")
-        self._connection: psycopg.Connection | None = None
-        self._listen()
-
-    def _listen(self) -> None:
-        url = self._url.render_as_string(hide_password=False)
-        self._connection = psycopg.connect(url, autocommit=True)
-        self._connection.execute(f"LISTEN {CHANNEL}")
-
-    def wait(self, timeout_s: float) -> None:
-        """Return after a notification, or after ``timeout_s`` at the latest."""
-        try:
-            if self._connection is None:
-                self._listen()
-            assert self._connection is not None
-            for _ in self._connection.notifies(timeout=timeout_s, stop_after=1):
-                pass
-        except psycopg.OperationalError:
-            self.close()
-            time.sleep(min(timeout_s, 0.5))
-
-    def close(self) -> None:
-        """Stop listening."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-
-class _FileChanges:
-    """SQLite's own count of commits by others, which costs no read of the file's pages."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._connection = sqlite3.connect(str(engine.url.database), check_same_thread=False)
-        self._seen = self._version()
-
-    def _version(self) -> int:
-        return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
-
-    def wait(self, timeout_s: float) -> None:
-        """Return when someone has committed, or after ``timeout_s`` at the latest."""
-        give_up_at = time.monotonic() + timeout_s
-        while (left_s := give_up_at - time.monotonic()) > 0:
-            version = self._version()
-            if version != self._seen:
-                self._seen = version
-                return
-            time.sleep(min(_FILE_POLL_S, left_s))
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._connection.close()
