@@ -19,6 +19,8 @@ from penstock.publish.queue import QueuePolicy
 from penstock.publish.retention import RetentionPolicy
 from penstock.publish.retry import RetryPolicy
 from penstock.registry.limits import RequestLimits
+from penstock.workflow.priority import WorkflowPolicy
+from penstock.workflow.workers import WorkerPolicy
 from resources.registry.api_settings import OidcIssuer
 from resources.targets.http_settings import HttpEndpoint
 
@@ -77,7 +79,8 @@ class Settings(BaseModel):
     )
     queue_policy: Json[QueuePolicy] | QueuePolicy = Field(
         default_factory=QueuePolicy,
-        description="Weights of the queue's score, and how many lanes may be in hand at once, as a JSON object.",
+        description="Weights of the queue's score, rules that boost it or set deadlines, and how many lanes may be in "
+        "hand at once, as a JSON object.",
     )
     guard_policy: Json[GuardPolicy] | GuardPolicy = Field(
         default_factory=GuardPolicy, description="Limits of the guards, as a JSON object."
@@ -88,6 +91,15 @@ class Settings(BaseModel):
     breaker_policy: Json[BreakerPolicy] | BreakerPolicy = Field(
         default_factory=BreakerPolicy,
         description="When a target that is down is left alone, and how long, as a JSON object.",
+    )
+    workflow_policy: Json[WorkflowPolicy] | WorkflowPolicy = Field(
+        default_factory=WorkflowPolicy,
+        description="Weights of a task's score, and the rules that boost it or set its deadline, as a JSON object.",
+    )
+    worker_policy: Json[WorkerPolicy] | WorkerPolicy = Field(
+        default_factory=WorkerPolicy,
+        description="Leases of tasks, bulkheads between kinds and tenants, and when workers are given up, as a JSON "
+        "object.",
     )
     maintenance_windows: Json[dict[str, str]] | dict[str, str] = Field(
         default_factory=dict,
