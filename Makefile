@@ -52,7 +52,7 @@ demo: setup  ## Publish real sources twice with a change in between, and end.
 up: setup  ## Run the whole stack until Ctrl-C.
 	@exec $(PENSTOCK) up $(ARGS)
 
-test: setup .tools/.browser  ## Run every test.
+test: setup .tools/.browser .tools/.promtool  ## Run every test.
 	@env -u DAGSTER_HOME $(RUN) pytest -n 2 --dist worksteal $(ARGS)
 
 crash: setup  ## Kill workers at named points and at random, some 2,000 times: make crash ARGS=--quick
@@ -114,6 +114,21 @@ clean:  ## Remove what setup and the checks made; data in .penstock stays.
 		echo "test: installing chromium"
 		apt-get update -qq
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null
+	fi
+	touch $@
+
+# The rules for Prometheus are checked by its own tool, which is unpacked and not installed.
+.tools/.promtool: .tools/.uv-$(UV_VERSION)
+	@if [ ! -x .tools/prometheus/usr/bin/promtool ]; then
+		if ! command -v apt-get >/dev/null; then
+			echo "test: promtool is missing: put it at .tools/prometheus/usr/bin/promtool, then try again" >&2
+			exit 1
+		fi
+		echo "test: unpacking promtool"
+		folder=$$(mktemp -d)
+		trap 'rm -rf "$$folder"' EXIT
+		(cd "$$folder" && { apt-get download -qq prometheus >/dev/null 2>&1 || { apt-get update -qq; apt-get download -qq prometheus >/dev/null; }; })
+		dpkg -x "$$folder"/prometheus_*.deb .tools/prometheus
 	fi
 	touch $@
 

@@ -140,9 +140,14 @@ def _settings_tail() -> Iterator[str]:
 
 
 def write_pages(root: Path) -> None:
-    """Write both pages below ``root``."""
+    """Write all pages, and Grafana's dashboard, below ``root``."""
+    from control_plane.monitoring import grafana
+    from control_plane.monitoring.page import metrics_page
+
     (root / PAGES / "cli.md").write_text(cli_page(), encoding="utf-8")
     (root / PAGES / "settings.md").write_text(settings_page(), encoding="utf-8")
+    (root / PAGES / "metrics.md").write_text(metrics_page(), encoding="utf-8")
+    grafana.FILE.write_text(grafana.dashboard_text(), encoding="utf-8")
 
 
 if __name__ == "__main__":

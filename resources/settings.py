@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, Json, SecretStr, ValidationEr
 
 from penstock.batch.guard_policy import GuardPolicy
 from penstock.errors import PenstockError
+from penstock.events.alerts import AlertPolicy, AlertRoute
 from penstock.publish.breaker import BreakerPolicy
 from penstock.publish.queue import QueuePolicy
 from penstock.publish.retention import RetentionPolicy
@@ -147,6 +148,20 @@ class Settings(BaseModel):
     )
     alert_every_s: float = Field(
         default=3600.0, ge=0, description="Seconds before dead letters of one cause are told again."
+    )
+    alert_routes: Json[list[AlertRoute]] | list[AlertRoute] = Field(
+        default_factory=list,
+        description="Who is told of which alerts by the control plane's server: a JSON list of objects with `urls` "
+        "(apprise), and if need be `tenants`, `kinds` and the least `severity`. Without it everything worth a warning "
+        "goes to PENSTOCK_ALERT_URLS.",
+    )
+    alert_policy: Json[AlertPolicy] | AlertPolicy = Field(
+        default_factory=AlertPolicy,
+        description="From when on a queue is worth an alert, and when it is told again, as a JSON object.",
+    )
+    runbook_url: str = Field(
+        default="docs/howto/runbooks.md",
+        description="Where the runbooks are that alerts link to: `#` and the kind of alert is added.",
     )
     registry_limits: Json[RequestLimits] | RequestLimits = Field(
         default_factory=RequestLimits,

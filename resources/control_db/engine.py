@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
@@ -126,6 +126,13 @@ class Database:
 
     def __init__(self, url: str | URL) -> None:
         self.engine = open_engine(url)
+
+    @classmethod
+    def from_engine(cls, engine: Engine) -> Self:
+        """Return a store on an engine that :func:`open_engine` made, beside others."""
+        store = cls.__new__(cls)
+        store.engine = engine
+        return store
 
     def __repr__(self) -> str:
         shown = self.engine.url.render_as_string(hide_password=True)

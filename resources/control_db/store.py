@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Self
-
-from sqlalchemy import Engine
-
 from resources.control_db import workflow_tables  # noqa: F401  so that its tables are declared
 from resources.control_db.approvals import SqlApprovals
 from resources.control_db.attempts import SqlAttempts
@@ -44,10 +40,3 @@ class SqlControlStore(
 
     Its schema has to be there: call :func:`upgrade` first. Threads may share one; a forked process may not.
     """
-
-    @classmethod
-    def from_engine(cls, engine: Engine) -> Self:
-        """Return a store on an engine that ``resources.control_db.engine.open_engine`` made."""
-        store = cls.__new__(cls)
-        store.engine = engine
-        return store

@@ -42,7 +42,8 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def _import_all_tables() -> None:
-    for module in (*_modules("targets"), *_modules("registry")):
+    tables = (module for module in _modules("control_db") if module.endswith("_tables"))
+    for module in (*_modules("targets"), *_modules("registry"), *tables):
         importlib.import_module(module)
 
 
