@@ -197,12 +197,12 @@ def _batch_published(data: _Data) -> Iterator[Increment]:
         for action in _ACTIONS:
             count = data[f"{kind}_{action}"]
             if count:
-                labels = (target, kind, action)
-                yield Increment(name="operations", labels=labels, amount=count)
+                took = (target, kind, action)
+                yield Increment(name="operations", labels=took, amount=count)
     for why in _KEPT_BACK:
         if data[why]:
-            labels = (target, why)
-            yield Increment(name="operations_kept_back", labels=labels, amount=data[why])
+            kept = (target, why)
+            yield Increment(name="operations_kept_back", labels=kept, amount=data[why])
     if data.get("latency_s") is not None:
         seconds = float(data["latency_s"])
         yield Increment(name="publish_latency_seconds", labels=(source, target), amount=seconds)
