@@ -18,6 +18,7 @@
     ├── LanePaused               somebody has paused the source or the target of what is asked for
     ├── NothingToDo              what is asked for would change nothing
     ├── ChangedMeanwhile         what an act is about is not as its actor saw it
+    ├── KeyReused                an idempotency key that was used for something else
     ├── Unsigned                 an act by no one, or without the reason that it needs
     ├── BadPatch                 a patch of a dead letter that is refused
     ├── TooMany                  more at once than is allowed
@@ -100,7 +101,7 @@ class NotFound(PenstockError):
 
 
 class IllegalMove(PenstockError):
-    """A publish state was asked to move to a status that its present one does not lead to."""
+    """A publish state, or a workflow, was asked to move to a status that its present one does not lead to."""
 
     code = "illegal_move"
 
@@ -133,6 +134,12 @@ class ChangedMeanwhile(PenstockError):
     """What an operator acts on was changed by another since it was looked at; nothing was done."""
 
     code = "changed_meanwhile"
+
+
+class KeyReused(PenstockError):
+    """An idempotency key was used before, for something else; nothing was done."""
+
+    code = "key_reused"
 
 
 class Unsigned(PenstockError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from penstock.errors import PenstockError
 from penstock.identity import ids
 from penstock.identity.ids import TargetId
@@ -10,6 +12,10 @@ from penstock.ports.target import Target
 from penstock.publish.queue import QueuePolicy
 from penstock.use_cases.platform import Platform
 from resources.settings import Settings
+
+if TYPE_CHECKING:
+    from penstock.use_cases.coordination import Coordination
+    from penstock.use_cases.work import Workshop
 
 
 def open_platform(settings: Settings, *, objects: ObjectStore | None = None) -> Platform:
@@ -53,6 +59,36 @@ def open_platform(settings: Settings, *, objects: ObjectStore | None = None) -> 
         retention_policy=settings.retention_policy,
         lease_s=settings.lease_s,
         chunk_operations=settings.chunk_operations,
+    )
+
+
+def open_coordination(platform: Platform) -> Coordination:
+    """Return the workflows over a platform that :func:`open_platform` has opened."""
+    from penstock.use_cases.coordination import Coordination
+    from resources.control_db.engine import Database
+    from resources.control_db.workflows import SqlWorkflows
+    from resources.cron import next_due
+
+    control = platform.control
+    assert isinstance(control, Database), "the platform's control store is no database"
+    workflows = SqlWorkflows.from_engine(control.engine)
+    return Coordination(platform=platform, workflows=workflows, next_due=next_due)
+
+
+def open_workshop(platform: Platform, settings: Settings | None = None) -> Workshop:
+    """Return the workers over a platform that :func:`open_platform` has opened."""
+    from penstock.use_cases.work import Workshop
+    from resources.control_db.engine import Database
+    from resources.control_db.work import SqlWork
+
+    settings = settings or Settings.from_env()
+    control = platform.control
+    assert isinstance(control, Database), "the platform's control store is no database"
+    return Workshop(
+        work=SqlWork.from_engine(control.engine),
+        clock=platform.clock,
+        policy=settings.worker_policy,
+        priorities=settings.workflow_policy,
     )
 
 

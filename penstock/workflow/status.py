@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import TypeVar
 
@@ -204,22 +204,31 @@ OPEN = frozenset({_T.PENDING, _T.READY, *IN_HAND})
 UNDONE = frozenset({_T.FAILED, _T.SKIPPED, _T.CANCELLED, _T.COMPENSATED, _T.NOT_COMPENSATED})
 """A task in one of these is done again by a retry."""
 
+
+class IllegalWorkflowMove(IllegalMove):
+    """A workflow, a turn or a task cannot make a move now; ``legal`` are those that it can."""
+
+    def __init__(self, message: str, *, legal: Iterable[str]) -> None:
+        super().__init__(message)
+        self.legal = tuple(legal)
+
+
 _Status = TypeVar("_Status", bound=StrEnum)
 _Move = TypeVar("_Move", bound=StrEnum)
 
 
 def next_workflow_status(status: WorkflowStatus, move: WorkflowMove) -> WorkflowStatus:
-    """Return where ``move`` takes a workflow; raises :class:`IllegalMove`, which names the moves that are legal."""
+    """Return where ``move`` takes a workflow; raises :class:`IllegalWorkflowMove`, which names the legal ones."""
     return _next(WORKFLOW_TRANSITIONS, status, move, "workflow")
 
 
 def next_turn_status(status: TurnStatus, move: TurnMove) -> TurnStatus:
-    """Return where ``move`` takes a turn; raises :class:`IllegalMove`, which names the moves that are legal."""
+    """Return where ``move`` takes a turn; raises :class:`IllegalWorkflowMove`, which names the legal ones."""
     return _next(TURN_TRANSITIONS, status, move, "turn")
 
 
 def next_task_status(status: TaskStatus, move: TaskMove) -> TaskStatus:
-    """Return where ``move`` takes a task; raises :class:`IllegalMove`, which names the moves that are legal."""
+    """Return where ``move`` takes a task; raises :class:`IllegalWorkflowMove`, which names the legal ones."""
     return _next(TASK_TRANSITIONS, status, move, "task")
 
 
@@ -229,5 +238,8 @@ def _next(
     after = transitions[status].get(move)
     if after is None:
         legal = ", ".join(transitions[status]) or "do nothing more"
-        raise IllegalMove(f"a {what} that is {status} cannot {move}; from {status} it can: {legal}")
+        raise IllegalWorkflowMove(
+            f"a {what} that is {status} cannot {move}; from {status} it can: {legal}",
+            legal=transitions[status],
+        )
     return after

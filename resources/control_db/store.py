@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from resources.control_db import workflow_tables  # noqa: F401  so that its tables are declared
+from resources.control_db import (  # noqa: F401  so that their tables are declared
+    outbox_tables,
+    workflow_tables,
+)
 from resources.control_db.approvals import SqlApprovals
 from resources.control_db.attempts import SqlAttempts
 from resources.control_db.audit_log import SqlAuditLog

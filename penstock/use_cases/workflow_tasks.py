@@ -1,0 +1,62 @@
+"""What workers report of the tasks that they have: begun, done, failed. Each checks the fencing token of the claim."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from penstock.identity.ids import BatchId
+from penstock.use_cases.coordination import Coordination
+from penstock.workflow import tasks
+from penstock.workflow.records import Task, Trouble
+from penstock.workflow.tasks import Report
+
+
+def start_task(co: Coordination, report: Report) -> Task:
+    """Say that a worker has begun what it was given. Raises ``LeaseLost`` if it is not in its hands (any more)."""
+    now = co.now()
+    co.workflows.change_task(report.task_id, lambda case: tasks.task_started(case, report, now=now))
+    return co.workflows.get_task(report.task_id)
+
+
+def extend_lease(co: Coordination, report: Report, *, lease_s: float) -> None:
+    """Extend the lease of a task that is on its way to whoever begins it; raises ``LeaseLost``."""
+    now = co.now()
+    co.workflows.change_task(
+        report.task_id,
+        lambda case: tasks.lease_extended(case, report, now=now, lease_s=lease_s),
+    )
+
+
+def complete_task(
+    co: Coordination,
+    report: Report,
+    *,
+    batch_id: BatchId | None = None,
+    result: Mapping[str, Any] | None = None,
+) -> Task:
+    """Say that a task is done; what comes next of its source is ready with that. Saying it twice changes nothing.
+
+    Raises ``LeaseLost`` if it is not in the hands of whoever says so (any more).
+    """
+    now = co.now()
+    co.workflows.change_task(
+        report.task_id,
+        lambda case: tasks.task_completed(case, report, now=now, batch_id=batch_id, result=result),
+    )
+    return co.workflows.get_task(report.task_id)
+
+
+def fail_task(co: Coordination, report: Report, trouble: Trouble, *, passes: bool) -> Task:
+    """Say that a task failed: it is tried again if that ``passes`` and tries are left. Twice changes nothing.
+
+    Raises ``LeaseLost`` if it is not in the hands of whoever says so (any more).
+    """
+    now, jitter = co.now(), co.jitter()
+    co.workflows.change_task(
+        report.task_id,
+        lambda case: tasks.task_failed(
+            case, report, trouble, passes=passes, now=now, jitter=jitter
+        ),
+    )
+    return co.workflows.get_task(report.task_id)
