@@ -11,6 +11,7 @@ from pydantic import Field
 from penstock.batch.source import SourceDefinition
 from penstock.errors import NotFound
 from penstock.identity import ids
+from penstock.use_cases.reports import ExtractReport, LandReport
 from platform_assets.assets import batch_metadata, extract_key, extract_metadata
 from platform_assets.checks import batch_key, scopes_result
 from platform_assets.partitions import add_partitions, partition_key
@@ -58,34 +59,49 @@ def _collect(
 
     platform, spec = resource.open(), definition.spec
     now = platform.clock.now()
-    batch = ids.batch_id(spec.source_id, now)
-    add_partitions(context.instance, [batch])
-    extracted = extract_source(platform, definition, now, run_id=context.run_id)
+    add_partitions(context.instance, [ids.batch_id(spec.source_id, now)])
+    log_extracted(
+        context, definition, extract_source(platform, definition, now, run_id=context.run_id)
+    )
+    log_landed(context, definition, land_batch(platform, definition, now, run_id=context.run_id))
+
+
+def log_extracted(
+    context: dg.OpExecutionContext, definition: SourceDefinition, extracted: ExtractReport
+) -> None:
+    """Show an extract in Dagster: the materialization of its partition."""
     context.log_event(
         dg.AssetMaterialization(
-            asset_key=extract_key(spec),
-            partition=partition_key(batch),
+            asset_key=extract_key(definition.spec),
+            partition=partition_key(extracted.batch_id),
             metadata=extract_metadata(extracted),
         )
     )
-    landed = land_batch(platform, definition, now, run_id=context.run_id)
+
+
+def log_landed(
+    context: dg.OpExecutionContext, definition: SourceDefinition, landed: LandReport
+) -> None:
+    """Show a landed batch in Dagster: the materialization of its partition, and the check of its scopes."""
+    source_id = definition.spec.source_id
+    partition = partition_key(landed.manifest.batch_id)
     context.log_event(
         dg.AssetMaterialization(
-            asset_key=batch_key(spec.source_id),
-            partition=partition_key(batch),
+            asset_key=batch_key(source_id),
+            partition=partition,
             metadata=batch_metadata(landed),
         )
     )
     verdict = scopes_result(landed.manifest)
     context.log_event(
         dg.AssetCheckEvaluation(  # type: ignore[arg-type]  # it takes evaluations; its annotation lags
-            asset_key=batch_key(spec.source_id),
+            asset_key=batch_key(source_id),
             check_name=verdict.check_name or "",
             passed=verdict.passed,
             description=verdict.description,
             metadata=verdict.metadata,
             severity=verdict.severity,
-            partition=str(partition_key(batch)),
+            partition=str(partition),
         )
     )
 

@@ -16,6 +16,7 @@ from jobs.publish import publish
 from jobs.republish import republish
 from jobs.retention import retention, retention_schedule
 from jobs.rollback import rollback
+from jobs.workflow_step import workflow_step
 from penstock.batch.source import SourceDefinition
 from platform_assets.assets import source_assets
 from platform_assets.checks import published_checks
@@ -25,6 +26,7 @@ from resources.settings import Settings
 from sensors.cadence import schedule_of
 from sensors.dead_letter_alerts import alert_schedules, dead_letter_alerts
 from sensors.s3_batches import s3_batches
+from sensors.workflow_tasks import workflow_tasks
 
 
 def definitions_of(sources: tuple[SourceDefinition, ...]) -> dg.Definitions:
@@ -44,8 +46,9 @@ def definitions_of(sources: tuple[SourceDefinition, ...]) -> dg.Definitions:
             drift_audit,
             rollback,
             retention,
+            workflow_step,
         ],
-        sensors=[s3_batches],
+        sensors=[s3_batches, workflow_tasks],
         schedules=[
             *(schedule_of(s.spec) for s in sources if s.spec.cadence_s is not None),
             *alert_schedules(),

@@ -41,7 +41,7 @@ def test_the_embedded_instance_publishes(
         publish_one(instance)
         settings = instance.get_concurrency_config().run_queue_config
         assert settings is not None
-        assert settings.max_concurrent_runs == 4
+        assert settings.max_concurrent_runs == 6
     with dg.DagsterInstance.from_config(str(tmp_path / "dagster")) as later:
         assert len(later.get_materialized_partitions(published_key(CRM))) == 1
 
