@@ -27,6 +27,7 @@ from control_plane.commands import (
     registry,
     retention,
     rollback,
+    workflows,
 )
 from control_plane.showing import AsJson, Batch, Limit, Source, Target
 
@@ -65,6 +66,7 @@ app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(drift.app, name="drift")
 app.add_typer(holds.app, name="holds")
 app.add_typer(registry.app, name="registry")
+app.add_typer(workflows.app, name="workflows")
 app.command()(holds.approve)
 app.command()(holds.reject)
 app.command()(operate.prioritise)
