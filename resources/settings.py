@@ -163,6 +163,12 @@ class Settings(BaseModel):
         default="docs/howto/runbooks.md",
         description="Where the runbooks are that alerts link to: `#` and the kind of alert is added.",
     )
+    otlp_url: str | None = Field(
+        default=None,
+        pattern="^https?://",
+        description="Address of an OpenTelemetry collector that traces are sent to over HTTP, `http://host:4318`; by "
+        "default nobody is told. Needs `penstock[otel]`.",
+    )
     registry_limits: Json[RequestLimits] | RequestLimits = Field(
         default_factory=RequestLimits,
         description="How much may be asked of the registry over HTTP, as a JSON object.",

@@ -29,6 +29,7 @@ def open_platform(settings: Settings, *, objects: ObjectStore | None = None) -> 
     from resources.object_store import open_object_store
     from resources.row_cache import RowCache
     from resources.row_cache.scratch import LocalScratch
+    from resources.tracing import open_tracer
 
     settings.home.mkdir(parents=True, exist_ok=True)
     upgrade(settings.control_url)
@@ -57,6 +58,7 @@ def open_platform(settings: Settings, *, objects: ObjectStore | None = None) -> 
         next_window=MaintenanceWindows(settings.maintenance_windows, targets),
         verify_sample=settings.verify_sample,
         retention_policy=settings.retention_policy,
+        tracer=open_tracer(settings.otlp_url),
         lease_s=settings.lease_s,
         chunk_operations=settings.chunk_operations,
     )

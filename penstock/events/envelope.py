@@ -29,7 +29,7 @@ class NewEvent:
     event_id: str | None = None
     """Unique; None has one made. One that follows from what it tells makes telling it twice impossible."""
     trace_parent: str | None = None
-    """W3C trace context, where the change is part of a trace."""
+    """W3C trace context; None for that of the subject."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)

@@ -14,6 +14,7 @@ from penstock.ports.object_store import ObjectStore
 from penstock.ports.rows import BatchReader
 from penstock.ports.scratch import Scratch
 from penstock.ports.target import Target
+from penstock.ports.tracing import NO_TRACER, Tracer
 from penstock.publish.breaker import BreakerPolicy
 from penstock.publish.queue import QueuePolicy
 from penstock.publish.retention import RetentionPolicy
@@ -44,6 +45,8 @@ class Platform:
     requeues_per_minute: int = 10_000
     """How many dead letters may be requeued in a minute."""
     retention_policy: RetentionPolicy = field(default_factory=RetentionPolicy)
+    tracer: Tracer = NO_TRACER
+    """Who is told what each batch goes through."""
     lease_s: float = 30.0
     chunk_operations: int = 10_000
 

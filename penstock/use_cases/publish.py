@@ -21,6 +21,7 @@ from penstock.errors import LeaseLost, PenstockError
 from penstock.execute.breaker import TargetCalls
 from penstock.execute.chunks import Applier, TargetDown
 from penstock.execute.run import Execution, ExecutionResult
+from penstock.execute.traced import TracedTarget
 from penstock.identity.ids import BatchId, TargetId
 from penstock.plan.ledger import LedgerRow
 from penstock.ports.attempts import PublishAttempt
@@ -33,6 +34,7 @@ from penstock.ports.control import (
     SnapshotHead,
 )
 from penstock.ports.target import ApplyContext
+from penstock.ports.tracing import trace_parent_of
 from penstock.publish.breaker import BREAKER_OPEN
 from penstock.publish.retry import RetryPolicy, Tier
 from penstock.publish.state import Intent, Move, PublishState
@@ -91,9 +93,27 @@ def publish_next(
             platform, lease, progress or no_progress, run_id, options or PublishOptions()
         )
         try:
-            return work.run()
+            return _traced(platform, claim, work.run)
         except LeaseLost:
             return None
+
+
+def _traced(platform: Platform, claim: Claim, run: Callable[[], PublishReport]) -> PublishReport:
+    """Publish within the trace of the batch."""
+    state = claim.state
+    with platform.tracer.span(
+        "penstock.publish",
+        parent=trace_parent_of(state.batch_id),
+        batch=state.batch_id,
+        source=state.source_id,
+        target=state.target_id,
+        tenant=state.tenant_id,
+        intent=str(state.intent),
+        worker=claim.worker_id,
+    ) as span:
+        report = run()
+        span.note(status=str(report.state.status), operations=report.operations)
+        return report
 
 
 class _Publishing:
@@ -122,9 +142,16 @@ class _Publishing:
     def run(self) -> PublishReport:
         try:
             manifest = self.platform.control.get_batch(self.batch_id).manifest
-            self._plan(manifest)
-            result = self._execute()
-            return self._complete(manifest, result)
+            tracer = self.platform.tracer
+            with tracer.span("penstock.plan") as span:
+                self._plan(manifest)
+                assert self.plan is not None
+                document = self.plan.document
+                span.note(operations=document.operations, plan=document.digest)
+            with tracer.span("penstock.execute"):
+                result = self._execute()
+            with tracer.span("penstock.complete"):
+                return self._complete(manifest, result)
         except LeaseLost:
             raise
         except FollowUpVoid as void:
@@ -185,7 +212,7 @@ class _Publishing:
             self.plan.document.operations,
         )
         applier = Applier(
-            target=self.platform.targets[self.target_id],
+            target=TracedTarget(self.platform.targets[self.target_id], self.platform.tracer),
             clock=clock,
             retry_policy=self.platform.retry_policy,
             jitter=self.jitter,

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, literal_column, text
 from sqlalchemy.sql.elements import ColumnElement
 
 from penstock.events.envelope import SOURCE, NewEvent
+from penstock.ports.tracing import trace_parent_of
 from resources.control_db.engine import insert_into
 from resources.control_db.outbox_tables import CHANNEL, outbox_event
 from resources.control_db.rows import storable_json, storable_text
@@ -41,5 +42,5 @@ def _row(event: NewEvent) -> dict[str, Any]:
         "tenant_id": event.tenant_id,
         "time": event.time,
         "data": storable_json(dict(event.data)),
-        "trace_parent": event.trace_parent,
+        "trace_parent": event.trace_parent or trace_parent_of(event.subject),
     }
