@@ -86,6 +86,8 @@ class QueuePlace:
     score: Score
     waits_for: str | None
     """Why it cannot be claimed now: an older batch of its lane, a lease, a retry's due time; or None."""
+    needs_person: bool = False
+    """It, or what goes before it, does not move until somebody acts: resumes, requeues, or lands something else."""
 
 
 def score(spec: SourceSpec, state: PublishState, policy: QueuePolicy, now: datetime) -> Score:
@@ -195,6 +197,10 @@ class Traffic:
             return f"target {target} to be resumed: {self.paused_targets[target]}"
         return self._breaker(target, now) or self._full(source, target, tenant, policy)
 
+    def is_paused(self, source: SourceId, target: TargetId) -> bool:
+        """Say whether a person has paused a lane's source or target."""
+        return source in self.paused_sources or target in self.paused_targets
+
     def _breaker(self, target: TargetId, now: datetime) -> str | None:
         breaker = self.breakers.get(target)
         if breaker is None:
@@ -259,6 +265,8 @@ class Lane:
     """The batch that is half executed: it goes before any other, however late an older one lands."""
     shut: str | None = None
     """What keeps the lane as a whole from being claimed."""
+    paused: bool = False
+    """It is shut by a person, until a person resumes it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -268,6 +276,7 @@ class _Turn:
     waits_for: str | None
     is_stuck: bool
     """Something other than a batch before it keeps it back, and with it what comes after."""
+    needs_person: bool = False
 
     @property
     def rank(self) -> tuple[float, datetime, str, str]:
@@ -297,7 +306,13 @@ def order_queue(lanes: Iterable[Lane], policy: QueuePolicy, now: datetime) -> li
     never.sort(key=lambda turn: turn.rank[1:])
     ordered = [*_merge(open_lanes), *_merge(shut_lanes), *never]
     return [
-        QueuePlace(place=place, state=t.batch.state, score=t.score, waits_for=t.waits_for)
+        QueuePlace(
+            place=place,
+            state=t.batch.state,
+            score=t.score,
+            waits_for=t.waits_for,
+            needs_person=t.needs_person,
+        )
         for place, t in enumerate(ordered, start=1)
     ]
 
@@ -321,12 +336,15 @@ def _turns(lane: Lane, policy: QueuePolicy, now: datetime) -> tuple[list[_Turn],
     newest = lane.snapshot_timestamp
     newest_text = "the snapshot of its target"
     before = None
+    kept_back = lane.paused
     while waiting:
         batch = waiting.popleft()
         points = score(lane.spec, batch.state, policy, now)
         if batch.is_older_than(newest):
             why = f"nothing: it is older than {newest_text}, so it fails as {SUPERSEDED}"
-            passed_over.append(_Turn(batch=batch, score=points, waits_for=why, is_stuck=True))
+            passed_over.append(
+                _Turn(batch=batch, score=points, waits_for=why, is_stuck=True, needs_person=True)
+            )
             continue
         failed = next((at for at in lane.failed_deltas if newest is None or at > newest), None)
         if batch.is_behind(failed):
@@ -337,8 +355,16 @@ def _turns(lane: Lane, policy: QueuePolicy, now: datetime) -> tuple[list[_Turn],
                 continue
         hindrance = _hindrance(lane, batch, failed, now, first=before is None)
         waits_for = hindrance or (f"batch {before}, which goes before it" if before else None)
-        stuck = hindrance is not None
-        turns.append(_Turn(batch=batch, score=points, waits_for=waits_for, is_stuck=stuck))
+        kept_back = kept_back or batch.is_behind(failed)
+        turns.append(
+            _Turn(
+                batch=batch,
+                score=points,
+                waits_for=waits_for,
+                is_stuck=hindrance is not None,
+                needs_person=kept_back,
+            )
+        )
         before = batch.state.batch_id
         if not batch.state.republish:
             newest = batch.state.source_timestamp

@@ -38,6 +38,7 @@ def read_lanes(connection: Connection, now: datetime, policy: QueuePolicy) -> li
             failed_deltas=failed[lane_id],
             started=started.get(lane_id),
             shut=traffic.shuts(*lane_id, spec_of_lane(lane_id, specs).tenant_id, policy, now),
+            paused=traffic.is_paused(*lane_id),
         )
         for lane_id, waiting in _waiting(connection, leases).items()
     ]
