@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, Json, SecretStr, ValidationEr
 from penstock.batch.guard_policy import GuardPolicy
 from penstock.errors import PenstockError
 from penstock.events.alerts import AlertPolicy, AlertRoute
+from penstock.forecast.policy import ForecastPolicy
 from penstock.publish.breaker import BreakerPolicy
 from penstock.publish.queue import QueuePolicy
 from penstock.publish.retention import RetentionPolicy
@@ -168,6 +169,14 @@ class Settings(BaseModel):
         pattern="^https?://",
         description="Address of an OpenTelemetry collector that traces are sent to over HTTP, `http://host:4318`; by "
         "default nobody is told. Needs `penstock[otel]`.",
+    )
+    forecast_policy: Json[ForecastPolicy] | ForecastPolicy = Field(
+        default_factory=ForecastPolicy,
+        description="Goals of SLAs, when a breach is foretold, how long forecasts are kept, as a JSON object.",
+    )
+    status_public: Json[list[str]] | list[str] = Field(
+        default_factory=list,
+        description="Tenants whose status page anybody may see: a JSON list of tenant ids. The others' need a token.",
     )
     registry_limits: Json[RequestLimits] | RequestLimits = Field(
         default_factory=RequestLimits,

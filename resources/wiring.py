@@ -10,6 +10,7 @@ from penstock.identity.ids import TargetId
 from penstock.ports.object_store import ObjectStore
 from penstock.ports.target import Target
 from penstock.publish.queue import QueuePolicy
+from penstock.use_cases.forecasting import Forecasting
 from penstock.use_cases.platform import Platform
 from resources.settings import Settings
 
@@ -91,6 +92,22 @@ def open_workshop(platform: Platform, settings: Settings | None = None) -> Works
         clock=platform.clock,
         policy=settings.worker_policy,
         priorities=settings.workflow_policy,
+    )
+
+
+def open_forecasting(settings: Settings, platform: Platform) -> Forecasting:
+    """Build what forecasting use cases are given, on a platform that :func:`open_platform` built."""
+    from resources.control_db.forecasts import SqlForecasts
+    from resources.control_db.incidents import SqlIncidents
+    from resources.control_db.store import SqlControlStore
+
+    assert isinstance(platform.control, SqlControlStore)
+    return Forecasting(
+        platform=platform,
+        forecasts=SqlForecasts.from_engine(platform.control.engine),
+        incidents=SqlIncidents.from_engine(platform.control.engine),
+        policy=settings.forecast_policy,
+        workers=settings.workers,
     )
 
 

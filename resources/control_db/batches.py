@@ -141,6 +141,7 @@ def _row_of(record: BatchRecord) -> dict[str, Any]:
         "s3_path": record.s3_path,
         "admitted_at": record.admitted_at,
         "manifest": manifest.model_dump_json(),
+        "rows": manifest.entities.rows + manifest.relationships.rows,
     }
 
 

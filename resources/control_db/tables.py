@@ -120,6 +120,7 @@ batch = Table(
     Column("s3_path", Text, nullable=False),
     Column("admitted_at", UtcTimestamp, nullable=False),
     Column("manifest", Text, nullable=False),  # as JSON text: read whole, never searched
+    Column("rows", BigInteger),  # of both kinds; null of what was admitted before it was counted
     CheckConstraint(_in("mode", ["full", "delta"]), name="mode"),
     Index("ix_batch_source_timestamp", "source_timestamp", "batch_id"),
     Index("ix_batch_source_id_source_timestamp", "source_id", "source_timestamp"),
@@ -199,6 +200,7 @@ publish_state = Table(
     Index("ix_publish_state_source_timestamp", "source_timestamp", "batch_id", "target_id"),
     Index("ix_publish_state_source_id_source_timestamp", "source_id", "source_timestamp"),
     Index("ix_publish_state_status_source_timestamp", "status", "source_timestamp"),
+    Index("ix_publish_state_publish_end_timestamp", "publish_end_timestamp"),
 )
 
 

@@ -1,0 +1,117 @@
+"""Quantiles of how late a batch comes, taken from how far earlier forecasts were off: a p90 is to hold 9 times in 10.
+
+Split conformal prediction (Vovk et al., 2005; Lei et al., 2018) on scores ``log(actual / point)``: the quantile told is
+the one of earlier scores at the level ``(n + 1) / n`` times the one that is wanted. Scores of the lane itself are
+weighed against those of all lanes at the same stage, which together count as :data:`POOLED_SCORES` of its own. What the
+level has to be is learnt while going, since load and targets change: adaptive conformal inference (Gibbs and Candès,
+2021), ``level += gamma * (missed - goal)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import exp
+from statistics import NormalDist
+
+import numpy as np
+
+from penstock.forecast.lane_model import SCORE_SHIFT_S, LaneId, LaneModel, Score, Stage
+from penstock.forecast.robust import Floats, recency_weights, weighted_quantile
+
+MISSES_GOAL = 0.10
+"""Share of forecasts whose p90 is to be missed."""
+POOLED_SCORES = 12.0
+"""How many scores of its own those of all lanes are worth to a lane."""
+GAMMA = 0.02
+"""How fast the level follows what is missed."""
+_SCORES_HALF_LIFE = 30.0
+_ENOUGH_SCORES = 8
+_LOWEST, _HIGHEST = 0.75, 0.985
+_GUESSED_SPREAD = 0.8
+"""Log deviation of scores as long as none are known."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quantiles:
+    """The scores that a forecast's quantiles are taken from, and the level that its p90 needs."""
+
+    scores: Floats
+    weights: Floats
+    p90_level: float
+
+    def after_s(self, point_s: float, level: float) -> float:
+        """Return the seconds until a batch has come with probability ``level``."""
+        score = weighted_quantile(self.scores, self.weights, level)
+        return max(0.0, (point_s + SCORE_SHIFT_S) * exp(score) - SCORE_SHIFT_S)
+
+    def p50_s(self, point_s: float) -> float:
+        """Return the seconds until half of such batches have come."""
+        return self.after_s(point_s, 0.5)
+
+    def p90_s(self, point_s: float) -> float:
+        """Return the seconds until nine in ten of such batches have come."""
+        return self.after_s(point_s, self.p90_level)
+
+    def later_than(self, point_s: float, limit_s: float) -> float:
+        """Return the probability that a batch comes after ``limit_s`` seconds, smoothed so that it is never 0 or 1."""
+        if limit_s <= 0:
+            return 1.0
+        limit = np.log((limit_s + SCORE_SHIFT_S) / (max(0.0, point_s) + SCORE_SHIFT_S))
+        total = float(self.weights.sum())
+        later = float(self.weights[self.scores > limit].sum())
+        return (later + 0.5) / (total + 1.0)
+
+
+class Calibration:
+    """The scores of all lanes by stage, ready to be asked for the quantiles of one lane."""
+
+    def __init__(self, models: Iterable[LaneModel]) -> None:
+        self._models = {model.lane_id: model for model in models}
+        self._pooled = {stage: _pooled(self._models.values(), stage) for stage in Stage}
+        self._levels = {stage: _level(self._scores_of(stage)) for stage in Stage}
+
+    def quantiles(self, lane: LaneId, stage: Stage) -> Quantiles:
+        """Return what the quantiles of one lane's forecasts at a stage are taken from."""
+        model = self._models.get(lane)
+        own = model.scores.get(stage, ()) if model else ()
+        pooled, weights = self._pooled[stage]
+        scores = np.array([score.value for score in own])
+        mine = recency_weights(len(own), _SCORES_HALF_LIFE)
+        weights = weights * (POOLED_SCORES / weights.sum())
+        return Quantiles(
+            scores=np.concatenate([scores, pooled]),
+            weights=np.concatenate([mine, weights]),
+            p90_level=self._levels[stage],
+        )
+
+    def _scores_of(self, stage: Stage) -> list[Score]:
+        found = [s for model in self._models.values() for s in model.scores.get(stage, ())]
+        return sorted(found, key=lambda score: score.at)
+
+
+def _pooled(models: Iterable[LaneModel], stage: Stage) -> tuple[Floats, Floats]:
+    """Return the scores of all lanes at a stage, or a guess where too few are known."""
+    known = [
+        (score.value, weight)
+        for model in models
+        if (scores := model.scores.get(stage))
+        for score, weight in zip(
+            scores, recency_weights(len(scores), _SCORES_HALF_LIFE), strict=True
+        )
+    ]
+    guessed = NormalDist(sigma=_GUESSED_SPREAD)
+    if len(known) < _ENOUGH_SCORES:
+        known += [(guessed.inv_cdf((n + 0.5) / 20), 0.5) for n in range(20)]
+    values, weights = zip(*known, strict=True)
+    return np.array(values), np.array(weights, dtype=np.float64)
+
+
+def _level(scores: Sequence[Score]) -> float:
+    """Return the level that a p90 needs, from which of the forecasts before came after theirs."""
+    level = 1.0 - MISSES_GOAL
+    for score in scores:
+        level += GAMMA * (float(score.missed) - MISSES_GOAL)
+        level = min(_HIGHEST, max(_LOWEST, level))
+    corrected = level * (len(scores) + 1) / len(scores) if scores else level
+    return min(_HIGHEST, corrected)
