@@ -21,6 +21,7 @@ from control_plane.commands import (
     breakers,
     dead_letters,
     drift,
+    forecasts,
     holds,
     operate,
     plan,
@@ -43,6 +44,7 @@ BENCHES = (
     "overhead",
     "neighbour",
     "registry",
+    "eta",
 )
 
 app = typer.Typer(
@@ -82,6 +84,10 @@ app.command()(retention.retain)
 app.command()(audit.audit)
 app.command()(breakers.breakers)
 app.add_typer(breakers.app, name="breaker")
+app.command()(forecasts.eta)
+app.command()(forecasts.slas)
+app.command()(forecasts.incidents)
+app.add_typer(forecasts.incident_app, name="incident")
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ MISSES_GOAL = 0.10
 """Share of forecasts whose p90 is to be missed."""
 POOLED_SCORES = 12.0
 """How many scores of its own those of all lanes are worth to a lane."""
-GAMMA = 0.02
+GAMMA = 0.05
 """How fast the level follows what is missed."""
 _SCORES_HALF_LIFE = 30.0
 _ENOUGH_SCORES = 8

@@ -8,12 +8,15 @@ from datetime import datetime, timedelta
 
 from penstock.batch.source import SourceSpec
 from penstock.forecast.calibration import Calibration, Quantiles
-from penstock.forecast.lane_model import LaneId, LaneModel, Stage
-from penstock.forecast.line import JobId, Running, Waiting, play, remaining_s
+from penstock.forecast.lane_model import LaneModel, Stage
+from penstock.forecast.line import JobId, Running, Turn, Waiting, play, remaining_s
 from penstock.forecast.rates import Rates, measured_rates
 from penstock.identity.ids import BatchId, SourceId, TargetId, TenantId
-from penstock.publish.queue import QueuePlace
+from penstock.publish.breaker import BreakerPolicy, BreakerState, BreakerStatus
+from penstock.publish.queue import QueuePlace, QueuePolicy
 from penstock.publish.state import PublishState, PublishStatus
+
+_AT_ONCE_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +43,8 @@ class Situation:
     sizes: Mapping[JobId, Size] = field(default_factory=dict)
     specs: Mapping[SourceId, SourceSpec] = field(default_factory=dict)
     shut_until: Mapping[TargetId, datetime] = field(default_factory=dict)
-    """Targets that do not answer, and when they are called again."""
+    """Targets that do not answer, and when they are expected to answer again."""
+    policy: QueuePolicy = field(default_factory=QueuePolicy)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +74,28 @@ class Eta:
     """What it stands on, or what has to happen first, in words for operators."""
 
 
+def expected_back(
+    breakers: Iterable[BreakerState], policy: BreakerPolicy, now: datetime
+) -> dict[TargetId, datetime]:
+    """Return the targets that do not answer, and when they are expected to.
+
+    An outage that has lasted for some time lasts, at the median, as long again (times with a heavy tail), and not less
+    than until the target is called again. How long it has lasted follows from how often its breaker opened in a row.
+    """
+    back = {}
+    for breaker in breakers:
+        if breaker.status is BreakerStatus.CLOSED or breaker.opened_at is None:
+            continue
+        spans_s = (
+            min(policy.max_open_s, policy.open_s * 2.0**n)
+            for n in range(min(breaker.times_opened - 1, 1000))
+        )
+        lasted_s = (now - breaker.opened_at).total_seconds() + sum(spans_s)
+        again = max(breaker.open_until or now, now)
+        back[breaker.target_id] = max(again, now + timedelta(seconds=lasted_s))
+    return back
+
+
 class Forecaster:
     """ETAs from what is remembered of the lanes. Pure: the same models and situation give the same ETAs."""
 
@@ -84,14 +110,14 @@ class Forecaster:
             _running(each, since, situation, self.rates) for each, since in situation.in_hand
         ]
         reachable = [place for place in situation.queue if not place.needs_person]
-        waiting = [_waiting(place, situation, self.rates) for place in reachable]
+        ahead = _Overtaking(situation, self.rates)
+        waiting = [_waiting(place, situation, self.rates, ahead) for place in reachable]
         turns = play(running, waiting, workers=situation.workers)
         in_hand = [
-            self._eta(state, None, turns[_job(state)].ends_s, situation)
-            for state, _ in situation.in_hand
+            self._eta(state, None, turns[_job(state)], situation) for state, _ in situation.in_hand
         ]
         queued = [
-            self._eta(place.state, place, turns[_job(place.state)].ends_s, situation)
+            self._eta(place.state, place, turns[_job(place.state)], situation)
             if not place.needs_person
             else _without(place, situation)
             for place in situation.queue
@@ -99,10 +125,11 @@ class Forecaster:
         return [*in_hand, *queued]
 
     def _eta(
-        self, state: PublishState, place: QueuePlace | None, point_s: float, situation: Situation
+        self, state: PublishState, place: QueuePlace | None, turn: Turn, situation: Situation
     ) -> Eta:
         lane = (state.source_id, state.target_id)
-        stage = self._stage(lane, state, situation)
+        point_s = turn.ends_s
+        stage = self._stage(state, place, turn, situation)
         quantiles = self._calibration.quantiles(lane, stage)
         now = situation.now
         due_at = _due_at(state, situation)
@@ -123,16 +150,40 @@ class Forecaster:
             explanation=_explanation(place, stage, self.rates.basis(lane)),
         )
 
-    def _stage(self, lane: LaneId, state: PublishState, situation: Situation) -> Stage:
-        if self.rates.is_new(lane):
+    def _stage(
+        self, state: PublishState, place: QueuePlace | None, turn: Turn, situation: Situation
+    ) -> Stage:
+        if self.rates.is_new((state.source_id, state.target_id)):
             return Stage.NEW
         if state.status is PublishStatus.RETRYING or state.target_id in situation.shut_until:
             return Stage.RETRYING
-        return Stage.QUEUED if _waits(state, situation) else Stage.IN_HAND
+        if place is None:
+            return Stage.IN_HAND
+        return Stage.NEXT if turn.begins_s < _AT_ONCE_S else Stage.QUEUED
 
 
-def _waits(state: PublishState, situation: Situation) -> bool:
-    return all(_job(state) != _job(held) for held, _ in situation.in_hand)
+class _Overtaking:
+    """How much of the workers goes to lanes whose new batches go before what waits already."""
+
+    def __init__(self, situation: Situation, rates: Rates) -> None:
+        policy = situation.policy
+        self._loads = [
+            (
+                policy.importance_weight * spec.importance
+                - policy.complexity_weight * spec.complexity,
+                lane,
+                load,
+            )
+            for lane, load in rates.load.items()
+            if (spec := situation.specs.get(lane[0])) is not None
+        ]
+
+    def before(self, place: QueuePlace) -> float:
+        """Return the load of other lanes of which a batch that landed now would have the higher score."""
+        mine = (place.state.source_id, place.state.target_id)
+        return sum(
+            load for score, lane, load in self._loads if lane != mine and score > place.score.total
+        )
 
 
 def _job(state: PublishState) -> JobId:
@@ -166,7 +217,7 @@ def _running(state: PublishState, since: datetime, situation: Situation, rates: 
     return Running(job=_job(state), lane=lane, remaining_s=max(0.0, left_s))
 
 
-def _waiting(place: QueuePlace, situation: Situation, rates: Rates) -> Waiting:
+def _waiting(place: QueuePlace, situation: Situation, rates: Rates, ahead: _Overtaking) -> Waiting:
     state = place.state
     lane = (state.source_id, state.target_id)
     size = situation.sizes.get(_job(state), Size())
@@ -179,6 +230,7 @@ def _waiting(place: QueuePlace, situation: Situation, rates: Rates) -> Waiting:
         score=place.score.total,
         work_s=rates.work_s(lane, rows=size.rows),
         not_before_s=max([0.0, *later_s]),
+        overtaking=ahead.before(place),
     )
 
 

@@ -28,6 +28,8 @@ SCORE_SHIFT_S = 5.0
 class Stage(StrEnum):
     """Where a batch stands when it is forecast: errors are alike within one, and not between them."""
 
+    NEXT = "next"
+    """It waits, and is expected to be begun at once."""
     QUEUED = "queued"
     """It waits for its turn."""
     IN_HAND = "in_hand"

@@ -22,6 +22,8 @@ JobId: TypeAlias = tuple[BatchId, TargetId]
 
 WORK_SPREAD = 0.6
 """Standard deviation of the log of a publish's time, for what remains of one under way."""
+MOST_OVERTAKING = 0.8
+"""Share of the workers beyond which others are not believed to keep a batch waiting."""
 _NORMAL = NormalDist()
 
 
@@ -45,6 +47,8 @@ class Waiting:
     work_s: float
     not_before_s: float = 0.0
     """Seconds from now until its retry is due, or its target is called again."""
+    overtaking: float = 0.0
+    """How many workers are kept busy by lanes whose new batches go before it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,6 +71,14 @@ def remaining_s(work_s: float, elapsed_s: float) -> float:
     if longer < 1e-9:
         return elapsed_s / 4  # far beyond what such a distribution knows of
     return work_s * exp(WORK_SPREAD * _NORMAL.inv_cdf(1.0 - longer / 2)) - elapsed_s
+
+
+def stretch(overtaking: float, workers: int) -> float:
+    """Return how much longer a wait is for what lands meanwhile and goes first: ``1 / (1 - overtaking / workers)``.
+
+    As in a queue with priorities: only what the others leave of the workers is there for it.
+    """
+    return 1.0 / (1.0 - min(MOST_OVERTAKING, overtaking / max(1, workers)))
 
 
 def play(
@@ -95,7 +107,8 @@ def play(
             heapq.heappush(ready, (-lanes[lane][0].score, number, lane))
         _, number, lane = heapq.heappop(ready)
         job = lanes[lane].popleft()
-        turns[job.job] = Turn(begins_s=at, ends_s=at + job.work_s)
+        begins_s = at * stretch(job.overtaking, workers)
+        turns[job.job] = Turn(begins_s=begins_s, ends_s=begins_s + job.work_s)
         heapq.heappush(free, at + job.work_s)
         if lanes[lane]:
             opens = max(at + job.work_s, lanes[lane][0].not_before_s)

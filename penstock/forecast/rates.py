@@ -68,6 +68,8 @@ class Rates:
     usual_rows: Mapping[LaneId, float] = field(default_factory=dict)
     measured: Mapping[LaneId, int] = field(default_factory=dict)
     """Publishes that were measured."""
+    load: Mapping[LaneId, float] = field(default_factory=dict)
+    """How many workers a lane keeps busy, on average."""
 
     def is_new(self, lane: LaneId) -> bool:
         """Say whether a lane has too little history to be forecast from it alone."""
@@ -109,7 +111,16 @@ def measured_rates(models: Iterable[LaneModel]) -> Rates:
         by_operations={target: found for target, found in operations.items() if found},
         usual_rows={model.lane_id: _usual_rows(model.publishes) for model in known},
         measured={model.lane_id: len(model.publishes) for model in known},
+        load={model.lane_id: _load(model.publishes) for model in known},
     )
+
+
+def _load(publishes: Sequence[PastPublish]) -> float:
+    """Return the share of the time between the first and the last of some publishes that was spent on them."""
+    span_s = (publishes[-1].ended_at - publishes[0].ended_at).total_seconds()
+    if len(publishes) < ENOUGH_PUBLISHES or span_s <= 0:
+        return 0.0
+    return min(1.0, sum(each.work_s for each in publishes[1:]) / span_s)
 
 
 def _usual_rows(publishes: Sequence[PastPublish]) -> float:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from penstock.forecast.eta import Eta
-from penstock.forecast.lane_model import LaneId, Score, Stage, score_value
+from penstock.forecast.lane_model import LaneId, LaneModel, Score, Stage, score_value
 from penstock.identity.ids import BatchId, SourceId, TargetId, TenantId
 
 RECORD_EVERY_S = 600.0
@@ -47,6 +48,12 @@ class ForecastRecord:
         """Return the record held against when the batch came, or that it did not."""
         return replace(self, came_at=came_at, settled_at=now)
 
+    def score_so_far(self, now: datetime) -> Score:
+        """Return how far it is off at least, of a batch that has not come by now."""
+        actual_s = (now - self.made_at).total_seconds()
+        value = score_value(actual_s=actual_s, point_s=self.point_s)
+        return Score(at=now, value=value, missed=now > self.p90_at)
+
     def score(self) -> Score | None:
         """Return how far it was off; None for a batch that never came."""
         if self.came_at is None:
@@ -57,6 +64,21 @@ class ForecastRecord:
             value=score_value(actual_s=actual_s, point_s=self.point_s),
             missed=self.came_at > self.p90_at,
         )
+
+
+def with_overdue(
+    models: Iterable[LaneModel], overdue: Iterable[ForecastRecord], now: datetime
+) -> list[LaneModel]:
+    """Return models that also know of forecasts whose p90 has passed while their batches have not come.
+
+    What is late is not known by what ended, until it ends: without this, quantiles would learn of an outage after it.
+    """
+    known = {model.lane_id: model for model in models}
+    for record in overdue:
+        lane = record.lane_id
+        model = known.get(lane) or LaneModel(source_id=lane[0], target_id=lane[1])
+        known[lane] = model.with_score(record.stage, record.score_so_far(now))
+    return list(known.values())
 
 
 def recorded(eta: Eta) -> ForecastRecord | None:

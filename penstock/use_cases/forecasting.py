@@ -12,7 +12,7 @@ from enum import StrEnum
 from itertools import pairwise
 
 from penstock.errors import NotFound
-from penstock.forecast.eta import Eta, Forecaster, Situation
+from penstock.forecast.eta import Eta, Forecaster, Situation, expected_back
 from penstock.forecast.incidents import Incident
 from penstock.forecast.policy import ForecastPolicy
 from penstock.forecast.rhythm import MOST_GAPS, Rhythm, rhythm_of
@@ -20,7 +20,6 @@ from penstock.forecast.sla import WINDOWS_S, SlaReport, sla_report
 from penstock.identity.ids import BatchId, SourceId, TargetId, TenantId
 from penstock.ports.forecasts import Forecasts, Reliability, SourceDay, SourceStanding
 from penstock.ports.incidents import Incidents
-from penstock.publish.breaker import BreakerStatus
 from penstock.publish.state import PublishStatus
 from penstock.use_cases.platform import Platform
 
@@ -71,11 +70,7 @@ def situation(forecasting: Forecasting) -> Situation:
     """Return all that ETAs depend on, as it is now."""
     platform = forecasting.platform
     now = platform.clock.now()
-    shut = {
-        breaker.target_id: breaker.open_until or now
-        for breaker in platform.control.list_breakers()
-        if breaker.status_at(now) is not BreakerStatus.CLOSED
-    }
+    breakers = platform.control.list_breakers()
     in_hand = forecasting.forecasts.in_hand(now)
     held = {(state.batch_id, state.target_id) for state, _ in in_hand}
     queue = platform.control.explain_queue(now=now, policy=platform.queue_policy)
@@ -87,7 +82,8 @@ def situation(forecasting: Forecasting) -> Situation:
         queue=[each for each in queue if (each.state.batch_id, each.state.target_id) not in held],
         sizes=forecasting.forecasts.job_sizes(),
         specs={spec.source_id: spec for spec in platform.control.list_sources()},
-        shut_until=shut,
+        shut_until=expected_back(breakers, platform.breaker_policy, now),
+        policy=platform.queue_policy,
     )
 
 

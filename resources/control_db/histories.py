@@ -294,8 +294,10 @@ def _lanes(
             standings[source].append(
                 LaneStanding(
                     target_id=target,
-                    published_at=published and published["publish_end_timestamp"],
-                    published_timestamp=published and published["source_timestamp"],
+                    published_at=None if published is None else published["publish_end_timestamp"],
+                    published_timestamp=None
+                    if published is None
+                    else published["source_timestamp"],
                     in_progress=waiting.get((source, target), 0),
                     newest_status=None if status is None else PublishStatus(status),
                 )
