@@ -10,12 +10,12 @@ from penstock.identity.ids import TargetId
 from penstock.ports.object_store import ObjectStore
 from penstock.ports.target import Target
 from penstock.publish.queue import QueuePolicy
-from penstock.use_cases.forecasting import Forecasting
 from penstock.use_cases.platform import Platform
 from resources.settings import Settings
 
 if TYPE_CHECKING:
     from penstock.use_cases.coordination import Coordination
+    from penstock.use_cases.forecasting import Forecasting
     from penstock.use_cases.work import Workshop
 
 
@@ -97,15 +97,17 @@ def open_workshop(platform: Platform, settings: Settings | None = None) -> Works
 
 def open_forecasting(settings: Settings, platform: Platform) -> Forecasting:
     """Build what forecasting use cases are given, on a platform that :func:`open_platform` built."""
+    from penstock.use_cases.forecasting import Forecasting
+    from resources.control_db.engine import Database
     from resources.control_db.forecasts import SqlForecasts
     from resources.control_db.incidents import SqlIncidents
-    from resources.control_db.store import SqlControlStore
 
-    assert isinstance(platform.control, SqlControlStore)
+    control = platform.control
+    assert isinstance(control, Database), "the platform's control store is no database"
     return Forecasting(
         platform=platform,
-        forecasts=SqlForecasts.from_engine(platform.control.engine),
-        incidents=SqlIncidents.from_engine(platform.control.engine),
+        forecasts=SqlForecasts.from_engine(control.engine),
+        incidents=SqlIncidents.from_engine(control.engine),
         policy=settings.forecast_policy,
         workers=settings.workers,
     )

@@ -6,11 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields, replace
 from datetime import datetime
-from typing import Any, Self
+from typing import Any
 
 from sqlalchemy import (
     Connection,
-    Engine,
     Select,
     and_,
     case,
@@ -95,13 +94,6 @@ class SqlLaneModels(Database):
 
 class SqlForecasts(SqlLaneModels, SqlHistories):
     """:class:`penstock.ports.forecasts.Forecasts` in SQL."""
-
-    @classmethod
-    def from_engine(cls, engine: Engine) -> Self:
-        """Return a store on an engine that ``resources.control_db.engine.open_engine`` made."""
-        store = cls.__new__(cls)
-        store.engine = engine
-        return store
 
     def in_hand(self, now: datetime) -> list[tuple[PublishState, datetime]]:
         """Return what workers have, each with since when."""

@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Self
+from typing import Any
 
-from sqlalchemy import Connection, Engine, RowMapping, func, or_, select, update
+from sqlalchemy import Connection, RowMapping, func, or_, select, update
 
 from penstock.errors import NotFound, NothingToDo
 from penstock.events.envelope import NewEvent
@@ -37,13 +37,6 @@ RULES = "penstock"
 
 class SqlIncidents(Database):
     """:class:`penstock.ports.incidents.Incidents` in SQL."""
-
-    @classmethod
-    def from_engine(cls, engine: Engine) -> Self:
-        """Return a store on an engine that ``resources.control_db.engine.open_engine`` made."""
-        store = cls.__new__(cls)
-        store.engine = engine
-        return store
 
     def open_by_rule(self, condition: Condition, *, now: datetime) -> Incident | None:
         """Open an incident for what a rule found, and tell it; None where one is open for it already."""
