@@ -14,7 +14,8 @@ from control_plane.showing import AsJson, By
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from penstock.registry.access import Role, Token
+    from penstock.access.tokens import Token
+    from penstock.registry.access import Role
     from penstock.use_cases.access_tokens import NewToken
     from resources.registry.tokens import SqlTokens
 

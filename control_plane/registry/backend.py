@@ -10,7 +10,7 @@ from functools import cached_property
 from control_plane.registry.auth.oidc import OidcBearer
 from penstock.ports.audit_log import AuditLog
 from penstock.ports.tokens import Tokens
-from penstock.registry.access import Principal
+from penstock.access.tokens import Principal
 from penstock.registry.limits import RequestLimits
 from penstock.use_cases.access_tokens import admit_token
 from penstock.use_cases.registry_platform import RegistryPlatform

@@ -15,7 +15,8 @@ from control_plane.registry.backend import Backend
 from control_plane.registry.documents import KEY_PATTERN
 from control_plane.registry.problem_responses import refused
 from penstock.identity import ids
-from penstock.registry.access import Principal, Role
+from penstock.access.tokens import Principal, Rank
+from penstock.registry.access import Role
 from penstock.registry.commands import Caller
 from penstock.registry.events import API_SOURCE, StreamId
 from penstock.registry.identifiers import (
@@ -72,7 +73,7 @@ def current_caller(request: Request) -> Principal | None:
     return principal
 
 
-def needs(role: Role) -> Callable[..., Principal]:
+def needs(role: Rank) -> Callable[..., Principal]:
     """Return a dependency that lets in who has at least this role."""
 
     def check(request: Request, _shown: Annotated[Any, Security(_SHOWN)]) -> Principal:

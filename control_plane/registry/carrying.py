@@ -30,7 +30,7 @@ from control_plane.registry.problem_responses import refused
 from control_plane.registry.schema_documents import relationship_type_document, schema_document
 from penstock.ports.audit_log import AuditEntry
 from penstock.ports.registry import Held
-from penstock.registry.access import Principal
+from penstock.access.tokens import Principal
 from penstock.registry.commands import Caller, Command, Create
 from penstock.registry.events import EventAction, StreamId, StreamKind
 from penstock.registry.identifiers import named

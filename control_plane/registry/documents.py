@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from penstock.diff.fields import FieldChange
 from penstock.identity.ids import MAX_KEY_BYTES
 from penstock.ports.registry import Held
-from penstock.registry.access import Role, Token
+from penstock.access.tokens import Token
+from penstock.registry.access import Role
 from penstock.registry.attributes import plain
 from penstock.registry.events import RecordedEvent, StreamId, StreamKind
 from penstock.registry.identifiers import address

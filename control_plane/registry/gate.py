@@ -25,7 +25,7 @@ from control_plane.registry.problem_responses import (
     invalid,
 )
 from control_plane.registry.rates import Rates
-from penstock.registry.access import Principal
+from penstock.access.tokens import Principal
 from penstock.registry.limits import nested
 
 PUBLIC = {f"{API}/openapi.json", f"{API}/docs", f"{API}/docs.css", f"{API}/health"}

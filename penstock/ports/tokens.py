@@ -1,17 +1,22 @@
-"""API tokens of the registry: kept without their secrets, revoked and never deleted."""
+"""API tokens of one realm: kept without their secrets, revoked and never deleted."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Protocol
 
+from penstock.access.tokens import Realm, Token
 from penstock.identity.ids import TenantId
 from penstock.ports.audit_log import AuditEntry
-from penstock.registry.access import Token
 
 
 class Tokens(Protocol):
     """What is known of tokens."""
+
+    @property
+    def realm(self) -> Realm:
+        """What they open."""
+        ...
 
     def add_token(self, token: Token, *, act: AuditEntry | None = None) -> bool:
         """Add a token; False, and nothing done, if its id is taken."""

@@ -7,17 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from penstock.errors import NotFound, PenstockError, Unsigned
-from penstock.identity.ids import TenantId
-from penstock.ports.tokens import Tokens
-from penstock.registry.access import (
+from penstock.access.tokens import (
     Principal,
-    Role,
+    Rank,
     Token,
     admitted,
     mint_token,
     parse_token,
 )
+from penstock.errors import NotFound, PenstockError, Unsigned
+from penstock.identity.ids import TenantId
+from penstock.ports.tokens import Tokens
 from penstock.use_cases.acts import LONGEST_ACTOR, By
 
 
@@ -33,7 +33,7 @@ def create_token(
     tokens: Tokens,
     *,
     tenant: TenantId,
-    role: Role,
+    role: Rank,
     name: str,
     lifetime: timedelta | None,
     by: By,
@@ -48,6 +48,7 @@ def create_token(
     if lifetime is not None and lifetime <= timedelta(0):
         raise PenstockError("the token would have expired already: give a lifetime above 0 days")
     text, token = mint_token(
+        realm=tokens.realm,
         tenant_id=tenant,
         role=role,
         name=name,
@@ -57,7 +58,7 @@ def create_token(
         random_bytes=random_bytes,
     )
     details = {"tenant": tenant, "role": str(role), "name": name}
-    act = by.entry("registry_token.create", token.token_id, now=now, details=details)
+    act = by.entry(f"{tokens.realm.name}_token.create", token.token_id, now=now, details=details)
     if not tokens.add_token(token, act=act):
         raise PenstockError(f"token id {token.token_id} is taken: try again")
     return NewToken(text=text, token=token)
@@ -65,16 +66,16 @@ def create_token(
 
 def revoke_token(tokens: Tokens, token_id: str, *, by: By, now: datetime) -> Token:
     """Revoke a token from now on; raises ``NotFound`` for an id that no token has."""
-    act = by.entry("registry_token.revoke", token_id, now=now)
+    act = by.entry(f"{tokens.realm.name}_token.revoke", token_id, now=now)
     revoked = tokens.revoke_token(token_id, by=by.actor, now=now, act=act)
     if revoked is None:
-        raise NotFound(f"there is no token {token_id!r}: `penstock registry token list` has them")
+        raise NotFound(f"there is no token {token_id!r}: `{tokens.realm.command} list` has them")
     return revoked
 
 
 def admit_token(tokens: Tokens, text: str, *, now: datetime) -> Principal | None:
     """Return the caller whom a token's text speaks for, noting the use; None, for whatever reason, if none."""
-    presented = parse_token(text)
+    presented = parse_token(text, tokens.realm)
     if presented is None:
         return None
     kept = tokens.get_token(presented.token_id)

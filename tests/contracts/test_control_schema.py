@@ -42,9 +42,9 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def _import_all_tables() -> None:
-    tables = (module for module in _modules("control_db") if module.endswith("_tables"))
-    for module in (*_modules("targets"), *_modules("registry"), *tables):
-        importlib.import_module(module)
+    for module in (*_modules("control_db"), *_modules("targets"), *_modules("registry")):
+        if ".migrations" not in module:
+            importlib.import_module(module)
 
 
 def _modules(package: str) -> Iterator[str]:

@@ -11,7 +11,8 @@ import pytest
 
 from penstock.errors import NotFound, PenstockError, Unsigned
 from penstock.identity.ids import TenantId
-from penstock.registry.access import Role, Token
+from penstock.access.tokens import Token
+from penstock.registry.access import Role
 from penstock.use_cases.access_tokens import (
     NewToken,
     admit_token,

@@ -12,7 +12,8 @@ from control_plane.registry.auth.issuer_keys import IssuerKeys
 from penstock.errors import InvalidIdentifier
 from penstock.identity.ids import TenantId, tenant_id
 from penstock.ports.clock import Clock
-from penstock.registry.access import Principal, Role
+from penstock.access.tokens import Principal
+from penstock.registry.access import Role
 from penstock.use_cases.acts import LONGEST_ACTOR
 from resources.registry.api_settings import OidcIssuer
 

@@ -15,7 +15,8 @@ from control_plane.registry.described import problems
 from control_plane.registry.documents import NewTokenDocument, TokenDocument, token_document
 from control_plane.registry.problem_responses import refused, unusable
 from penstock.errors import Unsigned
-from penstock.registry.access import Role, Token
+from penstock.access.tokens import Token
+from penstock.registry.access import Role
 from penstock.registry.problems import Problem, ProblemKind
 from penstock.use_cases.access_tokens import create_token, revoke_token
 from penstock.use_cases.acts import LONGEST_ACTOR, By

@@ -17,7 +17,7 @@ from control_plane.registry.pages.graph import Edge, picture
 from control_plane.registry.pages.render import ROOT, page, styles
 from control_plane.registry.pages.schemas import shown_schema
 from penstock.ports.registry import Page, Search
-from penstock.registry.access import Principal
+from penstock.access.tokens import Principal
 from penstock.registry.attributes import plain
 from penstock.registry.events import API_SOURCE, StreamId, StreamKind
 from penstock.registry.identifiers import entity_stream, schema_stream

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.identity.ids import TenantId
-from penstock.registry.access import Role, Token, admitted, mint_token, parse_token
+from penstock.access.tokens import Token, admitted, mint_token, parse_token
+from penstock.registry.access import REGISTRY, Role
 from penstock.registry.limits import RateLimit, RequestLimits, nested, take
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -22,6 +23,7 @@ HOUR = timedelta(hours=1)
 def minted(*, seed: int = 0, expires_at: datetime | None = None) -> tuple[str, Token]:
     """A token of ada's at acme, the same each time."""
     return mint_token(
+        realm=REGISTRY,
         tenant_id=TenantId("acme"),
         role=Role.WRITER,
         name="ada",
@@ -42,7 +44,7 @@ def test_roles_include_those_below() -> None:
 def test_a_token_speaks_for_its_tenant() -> None:
     """The text that was made lets its owner in, under the token's name, tenant and role."""
     text, kept = minted()
-    presented = parse_token(text)
+    presented = parse_token(text, REGISTRY)
     assert presented is not None
     principal = admitted(presented, kept, NOW)
     assert principal == kept.principal()
@@ -54,7 +56,7 @@ def test_what_is_kept_does_not_tell_the_secret() -> None:
     text, kept = minted()
     secret = text.rpartition("_")[2]
     assert secret not in repr(kept)
-    assert secret not in repr(parse_token(text))
+    assert secret not in repr(parse_token(text, REGISTRY))
     assert secret.encode() not in kept.secret_digest
 
 
@@ -64,14 +66,14 @@ def test_what_is_kept_does_not_tell_the_secret() -> None:
 )
 def test_what_is_no_token_is_not_looked_up(text: str) -> None:
     """A text of another form is refused before anything is asked."""
-    assert parse_token(text) is None
-    assert parse_token(minted()[0] + "\n") is None
+    assert parse_token(text, REGISTRY) is None
+    assert parse_token(minted()[0] + "\n", REGISTRY) is None
 
 
 def test_a_token_that_does_not_stand_lets_nobody_in() -> None:
     """Expired, revoked, another's secret and nobody's id are refused alike."""
     text, kept = minted(expires_at=NOW + HOUR)
-    presented, other = parse_token(text), parse_token(minted(seed=9)[0])
+    presented, other = parse_token(text, REGISTRY), parse_token(minted(seed=9)[0], REGISTRY)
     assert presented is not None
     assert other is not None
     assert admitted(presented, kept, NOW + HOUR - timedelta(microseconds=1)) is not None

@@ -1,0 +1,1 @@
+"""Who may do what: roles, tenants, and tokens of which only a digest is kept."""
