@@ -28,6 +28,7 @@ from control_plane.commands import (
     registry,
     retention,
     rollback,
+    serve,
     workflows,
 )
 from control_plane.showing import AsJson, Batch, Limit, Source, Target
@@ -69,6 +70,8 @@ app.add_typer(drift.app, name="drift")
 app.add_typer(holds.app, name="holds")
 app.add_typer(registry.app, name="registry")
 app.add_typer(workflows.app, name="workflows")
+app.add_typer(serve.token_app, name="token")
+app.command()(serve.serve)
 app.command()(holds.approve)
 app.command()(holds.reject)
 app.command()(operate.prioritise)
@@ -111,13 +114,22 @@ def up(
     registry_port: Annotated[
         int, typer.Option(help="Port of the registry; 0 leaves it out.", min=0, max=65535)
     ] = 8484,
+    control_port: Annotated[
+        int, typer.Option(help="Port of the control plane; 0 leaves it out.", min=0, max=65535)
+    ] = 8585,
 ) -> None:
     """Run the whole stack until Ctrl-C; its data stays in PENSTOCK_HOME."""
     from control_plane.supervisor import run_up
     from resources.settings import Settings
 
     raise typer.Exit(
-        run_up(Settings.from_env(), host=host, port=port, registry_port=registry_port or None)
+        run_up(
+            Settings.from_env(),
+            host=host,
+            port=port,
+            registry_port=registry_port or None,
+            control_port=control_port or None,
+        )
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -79,10 +80,11 @@ class Stack:
         environ: Mapping[str, str] | None = None,
         location: str = "platform_assets.definitions",
         registry_port: int | None = None,
+        control_port: int | None = None,
     ) -> None:
         """``port`` is the webserver's; None leaves the webserver out. ``environ`` is added to the children's."""
         self.settings, self.host, self.port, self.location = settings, host, port, location
-        self.registry_port = registry_port
+        self.registry_port, self.control_port = registry_port, control_port
         self.code_port = free_port()
         self.dagster_home = settings.dagster_folder
         self.environ = {**os.environ, **settings_environ(settings), **(environ or {})}
@@ -101,6 +103,11 @@ class Stack:
     def registry_url(self) -> str:
         """The registry's address."""
         return f"http://{self.host}:{self.registry_port}"
+
+    @property
+    def control_url(self) -> str:
+        """The control plane's address."""
+        return f"http://{self.host}:{self.control_port}"
 
     def _children(self) -> list[Child]:
         python, workspace = sys.executable, str(self.dagster_home / "workspace.yaml")
@@ -126,12 +133,23 @@ class Stack:
             web += ["--host", self.host, "--port", str(self.port)]
             answers = f"{self.url}/server_info"
             children.append(Child(name="webserver", argv=web, ready=lambda: _answers(answers)))
+        return [*children, *self._servers()]
+
+    def _servers(self) -> list[Child]:
+        """Return our own servers: the registry, and the control plane."""
+        servers = []
         if self.registry_port is not None:
-            registry = [python, "-m", "control_plane.cli", "registry", "serve"]
-            registry += ["--host", self.host, "--port", str(self.registry_port)]
             health = f"{self.registry_url}/registry/v1/health"
-            children.append(Child(name="registry", argv=registry, ready=lambda: _answers(health)))
-        return children
+            servers.append(self._server("registry", "registry serve", self.registry_port, health))
+        if self.control_port is not None:
+            health = f"{self.control_url}/health"
+            servers.append(self._server("control-plane", "serve", self.control_port, health))
+        return servers
+
+    def _server(self, name: str, command: str, port: int, health: str) -> Child:
+        argv = [sys.executable, "-m", "control_plane.cli", *command.split()]
+        argv += ["--host", self.host, "--port", str(port)]
+        return Child(name=name, argv=argv, ready=lambda: _answers(health))
 
     def start(self) -> None:
         """Start all processes in order, each ready before the next; raises :class:`ChildFailed`."""
@@ -325,18 +343,22 @@ def run_up(
     port: int = 3000,
     host: str = "127.0.0.1",
     registry_port: int | None = None,
+    control_port: int | None = None,
     console: Console | None = None,
 ) -> int:
     """Run the stack until Ctrl-C or SIGTERM; returns the exit status, 0 for a clean stop."""
     console = console or Console()
     if _listens(port):
         raise CannotStart(f"port {port} is taken: give another with --port")
-    if registry_port is not None and _listens(registry_port):
-        raise CannotStart(f"port {registry_port} is taken: give another with --registry-port")
+    for option, other in (("registry", registry_port), ("control", control_port)):
+        if other is not None and _listens(other):
+            raise CannotStart(f"port {other} is taken: give another with --{option}-port")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     with one_per_home(settings.home):
-        stack = Stack(settings, port=port, host=host, registry_port=registry_port)
+        stack = Stack(
+            settings, port=port, host=host, registry_port=registry_port, control_port=control_port
+        )
         try:
             return _run(stack, console)
         except _Stopped:
@@ -349,11 +371,16 @@ def run_up(
 
 
 def _run(stack: Stack, console: Console) -> int:
-    with console.status("starting code server, daemon, webserver and registry"):
+    with console.status("starting code server, daemon, webserver, registry and control plane"):
         stack.start()
     console.print(f"Penstock is up: open [bold]{stack.url}[/bold]  (Ctrl-C stops it)")
     if stack.registry_port is not None:
         console.print(f"the registry: [bold]{stack.registry_url}/registry/v1/docs[/bold]")
+    if stack.control_port is not None:
+        console.print(
+            f"the control plane: [bold]{stack.control_url}[/bold]; to sign in, make a token:"
+        )
+        console.print(f"  {_how_to_sign_in(stack.settings)}", soft_wrap=True, highlight=False)
     console.print(f"data and logs: {stack.settings.home}")
     while True:
         try:
@@ -365,3 +392,10 @@ def _run(stack: Stack, console: Console) -> int:
             console.print(str(failed), style="red")
             return 1
         time.sleep(0.5)
+
+
+def _how_to_sign_in(settings: Settings) -> str:
+    """Return the command that makes the first token, to be copied as it stands."""
+    home = shlex.quote(str(settings.home))
+    given = "" if settings.home == Settings().home.absolute() else f"PENSTOCK_HOME={home} "
+    return f"{given}{Path(sys.prefix) / 'bin' / 'penstock'} token create \"$USER\" --role admin --tenant '*'"

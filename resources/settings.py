@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, Json, SecretStr, ValidationError
 
+from penstock.access.limits import RequestLimits
 from penstock.batch.guard_policy import GuardPolicy
 from penstock.errors import PenstockError
 from penstock.events.alerts import AlertPolicy, AlertRoute
@@ -20,7 +21,6 @@ from penstock.publish.breaker import BreakerPolicy
 from penstock.publish.queue import QueuePolicy
 from penstock.publish.retention import RetentionPolicy
 from penstock.publish.retry import RetryPolicy
-from penstock.registry.limits import RequestLimits
 from penstock.workflow.priority import WorkflowPolicy
 from penstock.workflow.workers import WorkerPolicy
 from resources.registry.api_settings import OidcIssuer
@@ -181,6 +181,10 @@ class Settings(BaseModel):
     registry_limits: Json[RequestLimits] | RequestLimits = Field(
         default_factory=RequestLimits,
         description="How much may be asked of the registry over HTTP, as a JSON object.",
+    )
+    control_limits: Json[RequestLimits] | RequestLimits = Field(
+        default_factory=RequestLimits,
+        description="How much may be asked of the control plane over HTTP, as a JSON object.",
     )
     registry_oidc: Json[OidcIssuer] | OidcIssuer | None = Field(
         default=None,

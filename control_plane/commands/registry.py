@@ -6,10 +6,20 @@ from typing import Annotated
 
 import typer
 
-from control_plane.commands import registry_log, registry_tokens
+from control_plane.commands import registry_log
+from control_plane.commands.tokens import registry_tokens, token_commands
 
 app = typer.Typer(help="The registry of schemas and entities.", no_args_is_help=True)
-app.add_typer(registry_tokens.app, name="token")
+app.add_typer(
+    token_commands(
+        registry_tokens,
+        whose="the registry's",
+        roles="`reader`, `writer`, `schema_admin` or `admin`.",
+        lowest="reader",
+        opens="Whose registry it opens.",
+    ),
+    name="token",
+)
 app.add_typer(registry_log.projections_app, name="projections")
 app.command("verify")(registry_log.verify)
 

@@ -7,6 +7,8 @@ from urllib.parse import quote, urlencode
 from penstock.registry.events import API_SOURCE
 
 API = "/registry/v1"
+SESSION_COOKIE = "penstock_session"
+"""The cookie of a page's session."""
 
 
 def entity_path(type_name: str, key: str, *, source: str = API_SOURCE) -> str:

@@ -2,39 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from control_plane.registry.auth.oidc import OidcBearer
+from control_plane.web.places import Places
+from penstock.access.limits import RequestLimits
+from penstock.access.tokens import Principal
 from penstock.ports.audit_log import AuditLog
 from penstock.ports.tokens import Tokens
-from penstock.access.tokens import Principal
-from penstock.registry.limits import RequestLimits
 from penstock.use_cases.access_tokens import admit_token
 from penstock.use_cases.registry_platform import RegistryPlatform
-
-
-@dataclass
-class Places:
-    """Room for so many at once."""
-
-    left: int
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def take(self) -> bool:
-        """Take a place, if there is one."""
-        with self._lock:
-            if self.left < 1:
-                return False
-            self.left -= 1
-            return True
-
-    def give_back(self) -> None:
-        """Leave a place to others."""
-        with self._lock:
-            self.left += 1
 
 
 @dataclass(frozen=True, kw_only=True)

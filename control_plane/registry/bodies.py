@@ -7,14 +7,12 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import Depends, Request
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import Field
 
-from control_plane.registry.documents import Json, Key
-from control_plane.registry.problem_responses import (
-    HttpProblemKind,
-    http_problem,
-    invalid,
-)
+from control_plane.registry.documents import Key
+from control_plane.web.bodies import Body, ReasonField, Whole
+from control_plane.web.documents import Json
+from control_plane.web.problem_responses import HttpProblemKind, http_problem, invalid
 from penstock.identity.ids import SLUG, TYPE_NAME
 from penstock.registry.commands import JsonPatch, MergePatch
 from penstock.registry.events import API_SOURCE, StreamId
@@ -22,29 +20,12 @@ from penstock.registry.problems import ProblemError
 
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
-LONGEST_REASON = 1000
 
 SourceName = Annotated[str, Field(pattern=f"^{SLUG.pattern}$", examples=["api"])]
 TypeNameField = Annotated[str, Field(pattern=f"^{TYPE_NAME.pattern}$", examples=["table"])]
-ReasonField = Annotated[str, Field(max_length=LONGEST_REASON, examples=["moved to finance"])]
 
 
-def no_text(value: Any) -> Any:
-    """Refuse what pydantic would read as a number by its looks."""
-    if isinstance(value, str | bool):
-        raise ValueError("a number is written without quotes")
-    return value
-
-
-Whole = Annotated[int, BeforeValidator(no_text)]
-Flag = Annotated[bool, Field(strict=True)]
 Attributes = Annotated[Json, Field(examples=[{"owner": "ada", "rows": 1204}])]
-
-
-class Body(BaseModel):
-    """What is said of every body: what nobody knows is refused, not ignored."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class NewEntity(Body):
@@ -72,12 +53,6 @@ class AllAttributes(Body):
     """All attributes that it is to have."""
 
     attributes: Attributes
-    reason: ReasonField = ""
-
-
-class Why(Body):
-    """Why something is done."""
-
     reason: ReasonField = ""
 
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
-import orjson
-from fastapi import Depends, Header, Path, Query, Request, Security
-from fastapi.routing import APIRoute
+from fastapi import Depends, Header, Path, Query, Request
 from fastapi.security import HTTPBearer
-from starlette.responses import Response
 
 from control_plane.registry.backend import Backend
 from control_plane.registry.documents import KEY_PATTERN
-from control_plane.registry.problem_responses import refused
+from control_plane.web.calling import current_caller, needing, of
+from penstock.access.tokens import Principal
 from penstock.identity import ids
-from penstock.access.tokens import Principal, Rank
 from penstock.registry.access import Role
 from penstock.registry.commands import Caller
 from penstock.registry.events import API_SOURCE, StreamId
@@ -24,7 +20,6 @@ from penstock.registry.identifiers import (
     entity_stream,
     relationship_stream,
 )
-from penstock.registry.problems import Problem, ProblemKind
 
 T = TypeVar("T")
 ENTITY_TAG = "entity-tag"
@@ -36,59 +31,13 @@ _SHOWN = HTTPBearer(
     auto_error=False,
 )
 """For the OpenAPI description; the gate has looked at the header already."""
-
-
-class StrictRequest(Request):
-    """A request whose JSON is JSON: no NaN, no infinities."""
-
-    async def json(self) -> Any:
-        """Return the parsed body; raises ``json.JSONDecodeError``."""
-        if not hasattr(self, "_json"):
-            self._json = orjson.loads(await self.body())
-        return self._json
-
-
-class StrictRoute(APIRoute):
-    """A route whose requests are strict."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return the handler."""
-        handle = super().get_route_handler()
-
-        async def strictly(request: Request) -> Response:
-            return await handle(StrictRequest(request.scope, request.receive))
-
-        return strictly
+needs = needing(_SHOWN)
 
 
 def backend_of(request: Request) -> Backend:
     """Return what the server stands on."""
     backend: Backend = request.app.state.backend
     return backend
-
-
-def current_caller(request: Request) -> Principal | None:
-    """Return who is calling, by bearer token or by a page's session; None for nobody."""
-    principal: Principal | None = request.scope["state"]["principal"]
-    return principal
-
-
-def needs(role: Rank) -> Callable[..., Principal]:
-    """Return a dependency that lets in who has at least this role."""
-
-    def check(request: Request, _shown: Annotated[Any, Security(_SHOWN)]) -> Principal:
-        principal = current_caller(request)
-        assert principal is not None, "the gate lets nobody in here without a token"
-        if not principal.role.includes(role):
-            raise refused(
-                Problem(
-                    kind=ProblemKind.FORBIDDEN,
-                    detail=f"this takes the role {role}, and this token has {principal.role}",
-                )
-            )
-        return principal
-
-    return check
 
 
 BackendOf = Annotated[Backend, Depends(backend_of)]
@@ -207,13 +156,6 @@ def relationship_address(
 
 Entity = Annotated[StreamId, Depends(entity_address)]
 Relationship = Annotated[StreamId, Depends(relationship_address)]
-
-
-def of(answer: T | Problem) -> T:
-    """Return an answer, or raise what it was refused with."""
-    if isinstance(answer, Problem):
-        raise refused(answer)
-    return answer
 
 
 def as_caller(principal: Principal) -> Caller:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import orjson
 from fastapi import Depends, Request
 from starlette.responses import Response
 
@@ -17,20 +15,17 @@ from control_plane.registry.addresses import (
     relationship_type_path,
     schema_path,
 )
-from control_plane.registry.calling import (
-    BackendOf,
-    IdempotencyKey,
-    IfMatchHeader,
-    as_caller,
-    current_caller,
-)
+from control_plane.registry.calling import BackendOf, IdempotencyKey, IfMatchHeader, as_caller
 from control_plane.registry.conditional import etag, if_match
-from control_plane.registry.documents import Json, held_document, stream_document
-from control_plane.registry.problem_responses import refused
+from control_plane.registry.documents import held_document, stream_document
 from control_plane.registry.schema_documents import relationship_type_document, schema_document
+from control_plane.web.calling import current_caller
+from control_plane.web.documents import Json
+from control_plane.web.json_answers import json_response
+from control_plane.web.problem_responses import refused
+from penstock.access.tokens import Principal
 from penstock.ports.audit_log import AuditEntry
 from penstock.ports.registry import Held
-from penstock.access.tokens import Principal
 from penstock.registry.commands import Caller, Command, Create
 from penstock.registry.events import EventAction, StreamId, StreamKind
 from penstock.registry.identifiers import named
@@ -193,18 +188,6 @@ def path_of(stream: StreamId) -> str:
             return API + schema_path(stream.key)
         case StreamKind.RELATIONSHIP_TYPE:
             return API + relationship_type_path(stream.key)
-
-
-def json_response(
-    document: Any, *, status: int = OK, headers: Mapping[str, str] | None = None
-) -> Response:
-    """Return JSON."""
-    return Response(
-        orjson.dumps(document),
-        status_code=status,
-        media_type="application/json",
-        headers=dict(headers or {}),
-    )
 
 
 def not_modified(tag: bytes) -> Response:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import httpx
 from pydantic import ValidationError
 
-from control_plane.registry.documents import ProblemDocument
+from control_plane.web.documents import ProblemDocument
 from penstock.errors import PenstockError
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from control_plane.registry.problem_responses import invalid
+from control_plane.web.problem_responses import invalid
 from penstock.registry.problems import ProblemError
 
 _TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from control_plane.web.documents import Document, Json, Moment
+from penstock.access.tokens import Token
 from penstock.diff.fields import FieldChange
 from penstock.identity.ids import MAX_KEY_BYTES
 from penstock.ports.registry import Held
-from penstock.access.tokens import Token
 from penstock.registry.access import Role
 from penstock.registry.attributes import plain
 from penstock.registry.events import RecordedEvent, StreamId, StreamKind
@@ -23,7 +24,6 @@ from penstock.registry.identifiers import address
 from penstock.use_cases.registry_queries import Graph
 from penstock.use_cases.registry_queries import HistoryItem as HistoryEntry
 
-Json = dict[str, Any]
 Tag = Annotated[str, Field(pattern="^[0-9a-f]{32}$", examples=["5f0c2f3b7a9d4c1e8b6a4d2c0e1f3a5b"])]
 KEY_PATTERN = r"^[^\x00-\x1f\x7f-\x9f]+$"
 Key = Annotated[
@@ -35,15 +35,6 @@ Key = Annotated[
         json_schema_extra={"pattern": KEY_PATTERN},
     ),
 ]
-Moment = Annotated[
-    str, Field(json_schema_extra={"format": "date-time"}, examples=["2026-11-20T19:24:14.000000Z"])
-]
-
-
-class Document(BaseModel):
-    """What is said of every document: nothing but what is declared is in it."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class EntityDocument(Document):
@@ -231,28 +222,6 @@ class TokenList(Document):
     """Tokens, oldest first."""
 
     items: list[TokenDocument]
-
-
-class ErrorDocument(BaseModel):
-    """One thing that is wrong."""
-
-    path: str = Field(description="A JSON pointer into what was sent.")
-    rule: str
-    message: str
-    value_type: str | None = None
-    remedy: str | None = None
-
-
-class ProblemDocument(BaseModel):
-    """A refusal (RFC 9457): nothing of what was asked for was done."""
-
-    type: str = Field(examples=["urn:penstock:problem:schema_violation"])
-    title: str
-    status: int
-    detail: str
-    code: str = Field(examples=["schema_violation"])
-    instance: str
-    errors: list[ErrorDocument]
 
 
 def held_document(held: Held) -> Json:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import secrets
-import socket
 from typing import TYPE_CHECKING
 
 from control_plane.registry.auth.oidc import OidcBearer
 from control_plane.registry.backend import Backend
-from penstock.errors import PenstockError
+from control_plane.web.ports import require_free
 from penstock.ports.clock import Clock
 from penstock.use_cases.registry_platform import RegistryPlatform
 from resources.settings import Settings
@@ -19,12 +18,6 @@ if TYPE_CHECKING:
 _ID_BYTES = 16
 _FAREWELL_S = 3
 """Seconds that followers of the change feed have to go when the server stops."""
-
-
-class PortTaken(PenstockError):
-    """The server cannot listen where it was told to."""
-
-    code = "port_taken"
 
 
 def open_backend(settings: Settings, *, clock: Clock | None = None) -> Backend:
@@ -64,13 +57,13 @@ def application(settings: Settings) -> FastAPI:
 
 
 def serve(settings: Settings, *, host: str, port: int, behind: str | None = None) -> None:
-    """Serve the registry until Ctrl-C or SIGTERM; raises :class:`PortTaken`."""
+    """Serve the registry until Ctrl-C or SIGTERM; raises ``PortTaken``."""
     import uvicorn
 
     from resources.clock import SystemClock
     from resources.registry.running import projecting
 
-    _require_free(host, port)
+    require_free(host, port)
     app = application(settings)
     with projecting(settings.control_url, SystemClock()):
         uvicorn.run(
@@ -82,14 +75,3 @@ def serve(settings: Settings, *, host: str, port: int, behind: str | None = None
             server_header=False,
             timeout_graceful_shutdown=_FAREWELL_S,
         )
-
-
-def _require_free(host: str, port: int) -> None:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise PortTaken(
-                f"{host}:{port} cannot be listened on ({error.strerror}): give another --port or --host"
-            ) from None

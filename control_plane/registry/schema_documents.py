@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 from fastapi import Path
 from pydantic import BeforeValidator, Field
 
-from control_plane.registry.bodies import Body, Flag, ReasonField, Whole, no_text
-from control_plane.registry.documents import Document, EventDocument, Json, Moment, Tag, moment
+from control_plane.registry.documents import EventDocument, Tag, moment
+from control_plane.web.bodies import Body, Flag, ReasonField, Whole, no_text
+from control_plane.web.documents import Document, Json, Moment
 from penstock.identity.ids import TYPE_NAME
 from penstock.ports.registry import Held
 from penstock.registry.attributes import plain

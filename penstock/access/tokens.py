@@ -1,7 +1,7 @@
 """Tokens: who shows one is let in as whom it was made for.
 
-A token reads ``<realm>_<id>_<secret>``. The id finds its record; the secret, 256 random bits, is compared as a SHA-256. A
-hash that is slow on purpose would add nothing: there is no dictionary of such secrets to try.
+A token reads ``<realm>_<id>_<secret>``. The id finds its record; the secret, 256 random bits, is compared as a
+SHA-256. A hash that is slow on purpose would add nothing: there is no dictionary of such secrets to try.
 """
 
 from __future__ import annotations

@@ -14,3 +14,4 @@ class SqlControlTokens(TokenStore):
     realm = CONTROL
     roles = ControlRole
     table = control_token
+    of_all = True

@@ -58,6 +58,8 @@ class TokenStore(Database):
     realm: ClassVar[Realm]
     roles: ClassVar[type[Rank]]
     table: ClassVar[Table]
+    of_all: ClassVar[bool] = False
+    """Whether one may be for every tenant."""
 
     @classmethod
     def from_engine(cls, engine: Engine) -> Self:

@@ -9,9 +9,9 @@ from datetime import timedelta
 
 import pytest
 
+from penstock.access.tokens import Token
 from penstock.errors import NotFound, PenstockError, Unsigned
 from penstock.identity.ids import TenantId
-from penstock.access.tokens import Token
 from penstock.registry.access import Role
 from penstock.use_cases.access_tokens import (
     NewToken,

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
+from control_plane.registry.addresses import SESSION_COOKIE
 from control_plane.registry.app import create_app
 from control_plane.registry.backend import Backend
-from control_plane.registry.gate import SESSION_COOKIE
 from control_plane.registry.pages.router import router
 from penstock.identity.ids import TenantId
 from penstock.registry.commands import Caller, Command, Create, Delete, Deprecate, MergePatch

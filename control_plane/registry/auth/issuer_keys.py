@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 import httpx
 import jwt
 
-from penstock.errors import PenstockError
+from control_plane.web.gate import CannotTell
 from penstock.ports.clock import Clock
 
 MOST_BYTES = 2**20
 TIMEOUT_S = 5.0
 
 
-class IssuerUnreachable(PenstockError):
+class IssuerUnreachable(CannotTell):
     """The issuer's keys cannot be fetched, so nobody can tell whether a token is its own."""
 
     code = "issuer_unreachable"

@@ -9,10 +9,10 @@ from typing import Any
 import jwt
 
 from control_plane.registry.auth.issuer_keys import IssuerKeys
+from penstock.access.tokens import Principal
 from penstock.errors import InvalidIdentifier
 from penstock.identity.ids import TenantId, tenant_id
 from penstock.ports.clock import Clock
-from penstock.access.tokens import Principal
 from penstock.registry.access import Role
 from penstock.use_cases.acts import LONGEST_ACTOR
 from resources.registry.api_settings import OidcIssuer

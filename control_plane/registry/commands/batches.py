@@ -8,28 +8,22 @@ from fastapi import APIRouter, Depends, Response
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
-from control_plane.registry.bodies import (
-    Attributes,
-    Body,
-    Flag,
-    ReasonField,
-    SourceName,
-    TypeNameField,
-    Whole,
-)
-from control_plane.registry.calling import StrictRoute, needs, of
-from control_plane.registry.carrying import CommandsOf, done_document, json_response
-from control_plane.registry.described import problems
+from control_plane.registry.bodies import Attributes, SourceName, TypeNameField
+from control_plane.registry.calling import needs
+from control_plane.registry.carrying import CommandsOf, done_document
 from control_plane.registry.documents import (
     DeletedDocument,
-    Document,
     EntityDocument,
     Key,
-    ProblemDocument,
     RelationshipDocument,
     Tag,
 )
-from control_plane.registry.problem_responses import HttpProblem
+from control_plane.web.bodies import Body, Flag, ReasonField, Whole
+from control_plane.web.calling import StrictRoute, of
+from control_plane.web.documents import Document, ProblemDocument
+from control_plane.web.json_answers import json_response
+from control_plane.web.problem_responses import HttpProblem
+from control_plane.web.responses import problems
 from penstock.identity.ids import TenantId
 from penstock.registry import commands as does
 from penstock.registry.access import Role

@@ -5,11 +5,12 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends, Response
 
 from control_plane.registry.bodies import PATCH_BODIES, AllAttributes, NewEntity, Patch, patching
-from control_plane.registry.calling import Entity, OnlyNewHeader, Reason, StrictRoute, needs, of
+from control_plane.registry.calling import Entity, OnlyNewHeader, Reason, needs
 from control_plane.registry.carrying import ChangesOf, CommandsOf
 from control_plane.registry.conditional import only_if_absent
 from control_plane.registry.described import CHANGED, DELETED, MADE, MADE_OR_CHANGED
 from control_plane.registry.documents import EntityDocument
+from control_plane.web.calling import StrictRoute, of
 from penstock.registry.access import Role
 from penstock.registry.commands import Create, Delete, Replace
 from penstock.registry.identifiers import entity_stream

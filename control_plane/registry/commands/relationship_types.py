@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Depends, Response
 
-from control_plane.registry.calling import OnlyNewHeader, Reason, StrictRoute, needs
+from control_plane.registry.calling import OnlyNewHeader, Reason, needs
 from control_plane.registry.carrying import ChangesOf
 from control_plane.registry.conditional import only_if_absent
 from control_plane.registry.described import DELETED, MADE_OR_CHANGED
@@ -13,6 +13,7 @@ from control_plane.registry.schema_documents import (
     RelationshipTypeDocument,
     TypeId,
 )
+from control_plane.web.calling import StrictRoute
 from penstock.ports.registry import ABSENT
 from penstock.registry.access import Role
 from penstock.registry.identifiers import relationship_type_stream

@@ -11,18 +11,12 @@ from control_plane.registry.bodies import (
     Patch,
     patching,
 )
-from control_plane.registry.calling import (
-    OnlyNewHeader,
-    Reason,
-    Relationship,
-    StrictRoute,
-    needs,
-    of,
-)
+from control_plane.registry.calling import OnlyNewHeader, Reason, Relationship, needs
 from control_plane.registry.carrying import ChangesOf, CommandsOf
 from control_plane.registry.conditional import only_if_absent
 from control_plane.registry.described import CHANGED, DELETED, MADE, MADE_OR_CHANGED
 from control_plane.registry.documents import RelationshipDocument
+from control_plane.web.calling import StrictRoute, of
 from penstock.registry.access import Role
 from penstock.registry.commands import Create, Delete, Replace
 from penstock.registry.identifiers import relationship_stream

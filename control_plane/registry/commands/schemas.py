@@ -6,8 +6,7 @@ from typing import Protocol
 
 from fastapi import APIRouter, Depends, Response
 
-from control_plane.registry.bodies import Why
-from control_plane.registry.calling import StrictRoute, needs
+from control_plane.registry.calling import needs
 from control_plane.registry.carrying import ChangesOf, CommandsOf
 from control_plane.registry.described import CHANGED, MADE
 from control_plane.registry.schema_documents import (
@@ -19,6 +18,8 @@ from control_plane.registry.schema_documents import (
     ThisVersion,
     WhichVersion,
 )
+from control_plane.web.bodies import Why
+from control_plane.web.calling import StrictRoute
 from penstock.registry.access import Role
 from penstock.registry.commands import Caller
 from penstock.registry.identifiers import schema_stream

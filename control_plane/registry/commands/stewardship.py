@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Depends, Response
 
-from control_plane.registry.bodies import Why
-from control_plane.registry.calling import Entity, StrictRoute, needs
+from control_plane.registry.calling import Entity, needs
 from control_plane.registry.carrying import ChangesOf
 from control_plane.registry.described import CHANGED
 from control_plane.registry.documents import EntityDocument
+from control_plane.web.bodies import Why
+from control_plane.web.calling import StrictRoute
 from penstock.registry.access import Role
 from penstock.registry.commands import Deprecate, Reinstate, TakeStep
 from penstock.registry.events import StreamId

@@ -8,14 +8,16 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Response
 from pydantic import Field
 
-from control_plane.registry.bodies import Body, ReasonField, Whole, Why
-from control_plane.registry.calling import StrictRoute, needs
-from control_plane.registry.carrying import CREATED, ActsOf, json_response
-from control_plane.registry.described import problems
+from control_plane.registry.calling import needs
+from control_plane.registry.carrying import CREATED, ActsOf
 from control_plane.registry.documents import NewTokenDocument, TokenDocument, token_document
-from control_plane.registry.problem_responses import refused, unusable
-from penstock.errors import Unsigned
+from control_plane.web.bodies import Body, ReasonField, Whole, Why
+from control_plane.web.calling import StrictRoute
+from control_plane.web.json_answers import json_response
+from control_plane.web.problem_responses import refused, unusable
+from control_plane.web.responses import problems
 from penstock.access.tokens import Token
+from penstock.errors import Unsigned
 from penstock.registry.access import Role
 from penstock.registry.problems import Problem, ProblemKind
 from penstock.use_cases.access_tokens import create_token, revoke_token

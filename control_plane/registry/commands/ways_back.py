@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Depends, Response
 
-from control_plane.registry.bodies import BackTo, Why
-from control_plane.registry.calling import Entity, Relationship, StrictRoute, needs
+from control_plane.registry.bodies import BackTo
+from control_plane.registry.calling import Entity, Relationship, needs
 from control_plane.registry.carrying import ChangesOf, CommandsOf
 from control_plane.registry.described import CHANGED
 from control_plane.registry.documents import EntityDocument, RelationshipDocument
+from control_plane.web.bodies import Why
+from control_plane.web.calling import StrictRoute
 from penstock.registry.access import Role
 from penstock.registry.commands import Restore, RollBack
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from control_plane.registry.pages.render import shown_json
+from control_plane.web.frame import shown_json
 from penstock.diff.fields import FieldChange
 from penstock.registry.attributes import plain
 from penstock.registry.events import EventAction, RecordedEvent

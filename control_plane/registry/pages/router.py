@@ -10,14 +10,15 @@ import orjson
 from fastapi import APIRouter, Query, Request, Response
 
 from control_plane.registry.backend import Backend
-from control_plane.registry.calling import BackendOf, current_caller
-from control_plane.registry.pages import csrf, session
+from control_plane.registry.calling import BackendOf, backend_of
 from control_plane.registry.pages.changes import shown_changes
 from control_plane.registry.pages.graph import Edge, picture
-from control_plane.registry.pages.render import ROOT, page, styles
+from control_plane.registry.pages.render import FRAME, ROOT
 from control_plane.registry.pages.schemas import shown_schema
-from penstock.ports.registry import Page, Search
+from control_plane.web.calling import current_caller
+from control_plane.web.session import session_router, to_sign_in
 from penstock.access.tokens import Principal
+from penstock.ports.registry import Page, Search
 from penstock.registry.attributes import plain
 from penstock.registry.events import API_SOURCE, StreamId, StreamKind
 from penstock.registry.identifiers import entity_stream, schema_stream
@@ -27,7 +28,7 @@ from penstock.use_cases import registry_queries as queries
 from penstock.use_cases.registry_overview import type_counts
 
 router = APIRouter(prefix=ROOT, include_in_schema=False)
-router.include_router(session.router)
+router.include_router(session_router(FRAME, lambda request, text: backend_of(request).admit(text)))
 T = TypeVar("T")
 ON_A_PAGE, RELATIONSHIPS_SHOWN = 50, 100
 Type = Annotated[str, Query(max_length=127)]
@@ -46,7 +47,7 @@ class Refused(Exception):
 @router.get("/static/registry.css")
 def style_sheet() -> Response:
     """The one style sheet."""
-    return styles()
+    return FRAME.style_sheet()
 
 
 @router.get("/")
@@ -179,17 +180,16 @@ def _shown(
     """Render a page for who has signed in, or say why not."""
     principal = current_caller(request)
     if principal is None:
-        return session.to_sign_in(request)
-    value = csrf.csrf_of(request)
-    around = {"principal": principal, "section": section, "csrf": value, "entity_href": entity_href}
+        return to_sign_in(FRAME, request)
+    around = {**FRAME.around(request, section), "entity_href": entity_href}
     try:
         name, inside = values(principal)
-        answer = page(name, {**around, **inside})
+        answer = FRAME.page(name, {**around, **inside})
     except Refused as refused:
         problem = refused.problem
         said = {"title": problem.title, "said": problem.detail}
-        answer = page("refused.html", {**around, **said}, status=problem.status)
-    return session.remembering(request, answer, value)
+        answer = FRAME.page("refused.html", {**around, **said}, status=problem.status)
+    return FRAME.csrf.remember(request, answer, around["csrf"])
 
 
 def entity_href(stream: StreamId) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from control_plane.registry.pages.render import shown_json
+from control_plane.web.frame import shown_json
 from penstock.registry.schemas import Schema, SchemaStatus
 
 

@@ -18,12 +18,13 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from control_plane.registry.backend import Backend
-from control_plane.registry.calling import BackendOf, Reader, StrictRoute
-from control_plane.registry.carrying import json_response
-from control_plane.registry.described import Responses, problems
+from control_plane.registry.calling import BackendOf, Reader
 from control_plane.registry.documents import EventPage, cursor_text, event_document
-from control_plane.registry.problem_responses import HttpProblemKind, http_problem, invalid
 from control_plane.registry.queries.reading import Limit, next_link
+from control_plane.web.calling import StrictRoute
+from control_plane.web.json_answers import json_response
+from control_plane.web.problem_responses import HttpProblemKind, http_problem, invalid
+from control_plane.web.responses import Responses, problems
 from penstock.identity.ids import TenantId
 from penstock.registry.events import Cursor, RecordedEvent
 from penstock.registry.problems import ProblemError

@@ -7,17 +7,8 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import Field
 
-from control_plane.registry.bodies import Body, SourceName, TypeNameField
-from control_plane.registry.calling import (
-    BackendOf,
-    Entity,
-    IfNoneMatchHeader,
-    Reader,
-    StrictRoute,
-    needs,
-    of,
-)
-from control_plane.registry.carrying import json_response
+from control_plane.registry.bodies import SourceName, TypeNameField
+from control_plane.registry.calling import BackendOf, Entity, IfNoneMatchHeader, Reader, needs
 from control_plane.registry.described import ASKED, LISTED, READ
 from control_plane.registry.documents import (
     EntityDocument,
@@ -39,6 +30,9 @@ from control_plane.registry.queries.reading import (
     one,
     searched,
 )
+from control_plane.web.bodies import Body
+from control_plane.web.calling import StrictRoute, of
+from control_plane.web.json_answers import json_response
 from penstock.identity.ids import SLUG, TYPE_NAME, SourceId
 from penstock.ports.registry import Search
 from penstock.registry.access import Role

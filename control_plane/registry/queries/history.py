@@ -7,15 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from control_plane.registry.backend import Backend
-from control_plane.registry.calling import (
-    BackendOf,
-    Entity,
-    Relationship,
-    StrictRoute,
-    needs,
-    of,
-)
-from control_plane.registry.carrying import json_response
+from control_plane.registry.calling import BackendOf, Entity, Relationship, needs
 from control_plane.registry.described import ASKED, LISTED_OF_ONE
 from control_plane.registry.documents import (
     DifferenceDocument,
@@ -26,6 +18,8 @@ from control_plane.registry.documents import (
     page_document,
 )
 from control_plane.registry.queries.reading import Limit, next_link
+from control_plane.web.calling import StrictRoute, of
+from control_plane.web.json_answers import json_response
 from penstock.registry.access import Role
 from penstock.registry.events import StreamId
 from penstock.use_cases.registry_queries import difference, history

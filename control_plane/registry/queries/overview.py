@@ -5,9 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from control_plane.registry.calling import BackendOf, Reader
-from control_plane.registry.carrying import json_response
-from control_plane.registry.described import problems
-from control_plane.registry.documents import Document, TypesDocument
+from control_plane.registry.documents import TypesDocument
+from control_plane.web.documents import Document
+from control_plane.web.json_answers import json_response
+from control_plane.web.responses import problems
 from penstock.registry.access import Role
 from penstock.use_cases.registry_overview import type_counts
 

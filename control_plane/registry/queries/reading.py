@@ -10,11 +10,12 @@ import orjson
 from fastapi import Query, Request, Response
 from pydantic import AwareDatetime
 
-from control_plane.registry.calling import of
-from control_plane.registry.carrying import json_response, not_modified
+from control_plane.registry.carrying import not_modified
 from control_plane.registry.conditional import etag, none_match
 from control_plane.registry.documents import held_document, page_document
-from control_plane.registry.problem_responses import refused, unusable
+from control_plane.web.calling import of
+from control_plane.web.json_answers import json_response
+from control_plane.web.problem_responses import refused, unusable
 from penstock.ports.registry import Held, Page, Search
 from penstock.registry.events import StreamId
 from penstock.registry.identifiers import named

@@ -6,14 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from control_plane.registry.calling import (
-    BackendOf,
-    IfNoneMatchHeader,
-    Reader,
-    Relationship,
-    StrictRoute,
-    needs,
-)
+from control_plane.registry.calling import BackendOf, IfNoneMatchHeader, Reader, Relationship, needs
 from control_plane.registry.described import LISTED, READ
 from control_plane.registry.documents import KEY_PATTERN, RelationshipDocument, RelationshipPage
 from control_plane.registry.queries.reading import (
@@ -27,6 +20,7 @@ from control_plane.registry.queries.reading import (
     one,
     searched,
 )
+from control_plane.web.calling import StrictRoute
 from penstock.identity.ids import MAX_KEY_BYTES, SLUG, TYPE_NAME, SourceId
 from penstock.ports.registry import Search
 from penstock.registry.access import Role

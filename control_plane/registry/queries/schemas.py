@@ -6,19 +6,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
-from control_plane.registry.calling import (
-    BackendOf,
-    IfNoneMatchHeader,
-    Reader,
-    StrictRoute,
-    needs,
-    of,
-)
-from control_plane.registry.carrying import json_response, not_modified
+from control_plane.registry.calling import BackendOf, IfNoneMatchHeader, Reader, needs
+from control_plane.registry.carrying import not_modified
 from control_plane.registry.conditional import etag, none_match
-from control_plane.registry.described import ASKED, LISTED, LISTED_OF_ONE, READ, problems
-from control_plane.registry.documents import Json, event_document
-from control_plane.registry.problem_responses import refused
+from control_plane.registry.described import ASKED, LISTED, LISTED_OF_ONE, READ
+from control_plane.registry.documents import event_document
 from control_plane.registry.queries.reading import After, Limit, next_link, searched
 from control_plane.registry.schema_documents import (
     ProposalDocument,
@@ -39,6 +31,11 @@ from control_plane.registry.schema_documents import (
     schema_document,
     trial_document,
 )
+from control_plane.web.calling import StrictRoute, of
+from control_plane.web.documents import Json
+from control_plane.web.json_answers import json_response
+from control_plane.web.problem_responses import refused
+from control_plane.web.responses import problems
 from penstock.identity.ids import TenantId
 from penstock.ports.registry import Held, Search
 from penstock.registry.access import Role

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from control_plane.registry.calling import Admin, BackendOf, StrictRoute
-from control_plane.registry.carrying import json_response
-from control_plane.registry.described import problems
+from control_plane.registry.calling import Admin, BackendOf
 from control_plane.registry.documents import TokenList, token_document
+from control_plane.web.calling import StrictRoute
+from control_plane.web.json_answers import json_response
+from control_plane.web.responses import problems
 
 router = APIRouter(tags=["Tokens"], route_class=StrictRoute)
 

@@ -13,7 +13,7 @@ import pytest
 from control_plane.registry.addresses import API
 from control_plane.registry.auth.oidc import OidcBearer
 from control_plane.registry.client_problems import InTheWay
-from penstock.registry.limits import RequestLimits
+from penstock.access.limits import RequestLimits
 from resources.registry.api_settings import OidcIssuer
 from tests.fixtures.clock import FixedClock
 from tests.fixtures.oidc import Issuer

@@ -16,7 +16,7 @@ from control_plane.registry.addresses import API
 from control_plane.registry.client import RegistryClient
 from control_plane.registry.client_feed import messages
 from control_plane.registry.client_problems import NoAnswer, NotAdmitted, TooBusy
-from penstock.registry.limits import RequestLimits
+from penstock.access.limits import RequestLimits
 from tests.fixtures.clock import FixedClock
 from tests.fixtures.registry_server import Registry, backend_at, running_registry
 

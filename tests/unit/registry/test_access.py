@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.identity.ids import TenantId
+from penstock.access.limits import RateLimit, RequestLimits, nested, take
 from penstock.access.tokens import Token, admitted, mint_token, parse_token
+from penstock.identity.ids import TenantId
 from penstock.registry.access import REGISTRY, Role
-from penstock.registry.limits import RateLimit, RequestLimits, nested, take
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

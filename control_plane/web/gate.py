@@ -15,27 +15,16 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from control_plane.registry.addresses import API
-from control_plane.registry.auth.issuer_keys import IssuerUnreachable
-from control_plane.registry.backend import Backend
-from control_plane.registry.problem_responses import (
-    HttpProblem,
-    HttpProblemKind,
-    http_problem,
-    invalid,
-)
-from control_plane.registry.rates import Rates
+from control_plane.web.problem_responses import HttpProblem, HttpProblemKind, http_problem, invalid
+from control_plane.web.rates import Rates
+from penstock.access.limits import RequestLimits, nested
 from penstock.access.tokens import Principal
-from penstock.registry.limits import nested
+from penstock.errors import PenstockError
+from penstock.ports.clock import Clock
 
-PUBLIC = {f"{API}/openapi.json", f"{API}/docs", f"{API}/docs.css", f"{API}/health"}
-BATCHES = {f"{API}/batches", f"{API}/schema-proposals"}
-"""Where bodies may be larger."""
-SESSION_COOKIE = "penstock_session"
 _SAFE = {"GET", "HEAD"}
 _LARGE = 256 * 1024
 """Bytes whose nesting is counted in a thread, so that others are not kept waiting."""
-_CHALLENGE = 'Bearer realm="penstock registry"'
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -53,15 +42,40 @@ HEADERS = {
 """What a response says unless it says otherwise itself."""
 
 
+class CannotTell(PenstockError):
+    """Whether a token stands cannot be told at the moment; the message says why."""
+
+    code = "cannot_tell"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entrance:
+    """What the gate of one server goes by."""
+
+    admit: Callable[[str], Principal | None]
+    """Who a token's text speaks for; raises :class:`CannotTell`."""
+    is_guarded: Callable[[str], bool]
+    """Whether a path is not handed on without a caller. Where it is, a session's cookie changes nothing."""
+    limits: RequestLimits
+    clock: Clock
+    cookie: str
+    """The cookie of a page's session."""
+    realm: str
+    how: str
+    """Which tokens there are, for one who has shown none."""
+    takes_large: Callable[[str], bool] = lambda _path: False
+    """Whether bodies may be larger at a path."""
+
+
 @dataclass
 class Gate:
     """ASGI middleware around the whole application."""
 
     app: ASGIApp
-    backend: Backend
+    entrance: Entrance
 
     def __post_init__(self) -> None:
-        limits, clock = self.backend.limits, self.backend.platform.clock
+        limits, clock = self.entrance.limits, self.entrance.clock
         self._addresses = Rates(limit=limits.of_address, clock=clock)
         self._callers = Rates(limit=limits.of_caller, clock=clock)
 
@@ -82,31 +96,40 @@ class Gate:
     async def _admit(self, scope: Scope) -> Principal | None:
         address = scope["client"][0] if scope.get("client") else "unknown"
         _not_too_often(self._addresses.wait_s(address), "address")
-        text = _shown(scope)
+        text = self._shown(scope)
         principal = None if text is None else await self._principal(text)
         if principal is not None:
             _not_too_often(self._callers.wait_s(principal.caller_id), "token")
-        elif _is_api(scope["path"]):
+        elif self.entrance.is_guarded(scope["path"]):
             raise http_problem(
                 HttpProblemKind.UNAUTHENTICATED,
-                "send `Authorization: Bearer <token>` with a token that stands: one that "
-                "`penstock registry token create` made, or one of the issuer",
-                headers={"WWW-Authenticate": _CHALLENGE},
+                f"send `Authorization: Bearer <token>` with a token that stands: {self.entrance.how}",
+                headers={"WWW-Authenticate": f'Bearer realm="{self.entrance.realm}"'},
             )
         return principal
 
     async def _principal(self, text: str) -> Principal | None:
         try:
-            return await to_thread.run_sync(self.backend.admit, text)
-        except IssuerUnreachable as error:
+            return await to_thread.run_sync(self.entrance.admit, text)
+        except CannotTell as error:
             raise http_problem(
                 HttpProblemKind.UNAVAILABLE, str(error), headers={"Retry-After": "10"}
             ) from None
 
+    def _shown(self, scope: Scope) -> str | None:
+        """Return the token that a request shows: as a bearer, or, where nothing can be changed, in a page's session."""
+        headers = Headers(scope=scope)
+        scheme, _, text = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and text.strip():
+            return text.strip()
+        if scope["method"] not in _SAFE and self.entrance.is_guarded(scope["path"]):
+            return None
+        return cookie_parser(headers.get("cookie", "")).get(self.entrance.cookie)
+
     async def _take_body(self, scope: Scope, receive: Receive) -> Receive:
         """Read a body whole, as far as it may go, and return a ``receive`` that hands it on."""
-        limits = self.backend.limits
-        most = limits.batch_bytes if scope["path"] in BATCHES else limits.body_bytes
+        limits = self.entrance.limits
+        most = limits.batch_bytes if self.entrance.takes_large(scope["path"]) else limits.body_bytes
         told = Headers(scope=scope).get("content-length", "0")
         if told.isdecimal() and int(told) > most:
             raise _too_large(most)
@@ -119,21 +142,6 @@ class Gate:
                 f"the body holds arrays and objects {count:,} deep: at most {limits.nested} are taken"
             )
         return _then(body, receive)
-
-
-def _is_api(path: str) -> bool:
-    return (path == API or path.startswith(f"{API}/")) and path not in PUBLIC
-
-
-def _shown(scope: Scope) -> str | None:
-    """Return the token that a request shows: as a bearer, or, where nothing can be changed, in a page's session."""
-    headers = Headers(scope=scope)
-    scheme, _, text = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and text.strip():
-        return text.strip()
-    if scope["method"] not in _SAFE and _is_api(scope["path"]):
-        return None
-    return cookie_parser(headers.get("cookie", "")).get(SESSION_COOKIE)
 
 
 def _not_too_often(wait_s: float, whose: str) -> None:

@@ -6,8 +6,8 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from penstock.access.limits import Bucket, RateLimit, take
 from penstock.ports.clock import Clock
-from penstock.registry.limits import Bucket, RateLimit, take
 
 MOST_REMEMBERED = 10_000
 

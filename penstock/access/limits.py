@@ -1,4 +1,4 @@
-"""How much a caller may ask of the registry: requests in a time, and JSON in a depth, decided without side effects."""
+"""How much a caller may ask of a server: requests in a time, and JSON in a depth, decided without side effects."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class RequestLimits(BaseModel):
     nested: int = Field(default=64, ge=2, le=500)
     """Arrays and objects within one another."""
     streams: int = Field(default=100, ge=0)
-    """Followers of the change feed at once."""
+    """Followers of a stream at once."""
 
     @property
     def of_caller(self) -> RateLimit:

@@ -1,0 +1,100 @@
+"""The control plane's server: REST, pages beside it, and the loops that run with it.
+
+A module with routes exposes ``router`` and stands in :data:`ROUTERS`; one with pages in :data:`PAGES`; one with a loop
+exposes ``loop`` and stands in :data:`LOOPS`. Paths that are answered without a token are in :data:`PUBLIC` and
+:data:`OPEN`: everything else is guarded by the gate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from anyio import to_thread
+from fastapi import APIRouter, FastAPI
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from control_plane.service.addresses import DASHBOARD, SESSION_COOKIE
+from control_plane.service.looping import Loop, Loops
+from control_plane.service.openapi import ABOUT_API
+from control_plane.service.pages import home
+from control_plane.service.refusals import refusal
+from control_plane.service.routes import server, tokens
+from control_plane.service.services import Services
+from control_plane.web import docs_page
+from control_plane.web.answering import answer_errors
+from control_plane.web.gate import Entrance, Gate
+from control_plane.web.openapi import described
+from penstock.errors import PenstockError
+
+ROUTERS: tuple[APIRouter, ...] = (tokens.router, server.router)
+PAGES: tuple[APIRouter, ...] = (home.router,)
+LOOPS: tuple[Loop, ...] = ()
+PUBLIC = frozenset({"/", "/openapi.json", "/docs", "/docs.css", "/health"})
+"""Paths for everybody."""
+OPEN = (DASHBOARD,)
+"""Paths, with all below them, that look by themselves at who is calling: pages."""
+LARGE = ("/events",)
+"""Paths where bodies may be larger."""
+
+
+def create_app(services: Services, *, loops: Sequence[Loop] = LOOPS) -> FastAPI:
+    """Return the application over services, which it closes at its end; its loops run while it does."""
+    running = Loops(services, loops)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        running.start()
+        yield
+        await to_thread.run_sync(running.stop)
+        services.close()
+
+    app = FastAPI(
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+        generate_unique_id_function=lambda route: route.name,
+        middleware=[Middleware(Gate, entrance=_entrance(services))],
+    )
+    app.state.services, app.state.loops = services, running
+    for router in ROUTERS:
+        app.include_router(router)
+    app.include_router(docs_page.router, include_in_schema=False)
+    for router in PAGES:
+        app.include_router(router, include_in_schema=False)
+    app.add_api_route("/", _to_dashboard, include_in_schema=False)
+    app.openapi = described(app, ABOUT_API)  # type: ignore[method-assign]
+    answer_errors(app, docs="/docs")
+    app.add_exception_handler(PenstockError, _refuse)
+    return app
+
+
+def _to_dashboard() -> Response:
+    return RedirectResponse(f"{DASHBOARD}/", status_code=303)
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    assert isinstance(error, PenstockError)
+    return refusal(error).response(request.url.path)
+
+
+def _entrance(services: Services) -> Entrance:
+    return Entrance(
+        admit=services.admit,
+        is_guarded=_is_guarded,
+        limits=services.limits,
+        clock=services.clock,
+        cookie=SESSION_COOKIE,
+        realm="penstock control plane",
+        how="one that `penstock token create` made",
+        takes_large=LARGE.__contains__,
+    )
+
+
+def _is_guarded(path: str) -> bool:
+    is_open = any(path == each or path.startswith(f"{each}/") for each in OPEN)
+    return path not in PUBLIC and not is_open

@@ -1,0 +1,48 @@
+"""What handlers are given of a request: the caller and what is there for them, and acts that are signed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
+
+from control_plane.service.looping import Loops
+from control_plane.service.services import Services
+from control_plane.web.calling import needing
+from penstock.access.control import ControlRole
+from penstock.access.tokens import Principal
+from penstock.use_cases.acts import By
+
+_SHOWN = HTTPBearer(
+    scheme_name="token",
+    bearerFormat="pct_<id>_<secret>",
+    description="A token of `penstock token create`.",
+    auto_error=False,
+)
+"""For the OpenAPI description; the gate has looked at the header already."""
+needs = needing(_SHOWN)
+
+
+def services_of(request: Request) -> Services:
+    """Return what the server stands on."""
+    services: Services = request.app.state.services
+    return services
+
+
+def loops_of(request: Request) -> Loops:
+    """Return the server's loops: to wake one, or to see how they fare."""
+    loops: Loops = request.app.state.loops
+    return loops
+
+
+def signed(principal: Principal, reason: str | None = None) -> By:
+    """Return a caller's signature under an act."""
+    return By(actor=principal.actor, reason=reason or None)
+
+
+ServicesOf = Annotated[Services, Depends(services_of)]
+LoopsOf = Annotated[Loops, Depends(loops_of)]
+Viewer = Annotated[Principal, Depends(needs(ControlRole.VIEWER))]
+Operator = Annotated[Principal, Depends(needs(ControlRole.OPERATOR))]
+Admin = Annotated[Principal, Depends(needs(ControlRole.ADMIN))]

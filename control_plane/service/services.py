@@ -1,0 +1,52 @@
+"""What the control plane's server stands on: the use cases' platform, who may come in, and what else loops share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from sqlalchemy import Engine
+
+from control_plane.web.places import Places
+from penstock.access.limits import RequestLimits
+from penstock.access.tokens import Principal
+from penstock.ports.audit_log import AuditLog
+from penstock.ports.clock import Clock
+from penstock.ports.tokens import Tokens
+from penstock.use_cases.access_tokens import admit_token
+from penstock.use_cases.platform import Platform
+from resources.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """Everything behind one server. Threads share it."""
+
+    platform: Platform
+    engine: Engine
+    """Of the control database: for stores of their own, ``from_engine``."""
+    tokens: Tokens
+    audit: AuditLog
+    settings: Settings
+    limits: RequestLimits = field(default_factory=RequestLimits)
+    live_poll_s: float = 1.0
+    """Seconds between two looks on behalf of a page that follows what happens."""
+    heartbeat_s: float = 15.0
+    """Seconds after which a follower of a stream is told that there is nothing new."""
+    close: Callable[[], None] = lambda: None
+    """Let go of what is open."""
+
+    @property
+    def clock(self) -> Clock:
+        """The time."""
+        return self.platform.clock
+
+    @cached_property
+    def streams(self) -> Places:
+        """Room for followers of streams."""
+        return Places(self.limits.streams)
+
+    def admit(self, text: str) -> Principal | None:
+        """Return the caller whom a token speaks for."""
+        return admit_token(self.tokens, text, now=self.clock.now())
