@@ -45,6 +45,7 @@ class Up:
     home: Path
     port: int
     registry_port: int
+    control_port: int
     process: subprocess.Popen[str]
     environ: dict[str, str]
 
@@ -108,8 +109,9 @@ def penstock_up(home: Path, **settings: str) -> Iterator[Up]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PENSTOCK_", "DAGSTER_"))}
     environ = {**kept, "PENSTOCK_HOME": str(home), "COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
     environ |= {f"PENSTOCK_{name.upper()}": value for name, value in settings.items()}
-    port, registry_port = free_port(), free_port()
+    port, registry_port, control_port = free_port(), free_port(), free_port()
     command = [*UP, "--port", str(port), "--registry-port", str(registry_port)]
+    command += ["--control-port", str(control_port)]
     process = subprocess.Popen(
         command,
         env=environ,
@@ -120,7 +122,14 @@ def penstock_up(home: Path, **settings: str) -> Iterator[Up]:
         text=True,
     )
     assert process.stdout is not None
-    up = Up(home=home, port=port, registry_port=registry_port, process=process, environ=environ)
+    up = Up(
+        home=home,
+        port=port,
+        registry_port=registry_port,
+        control_port=control_port,
+        process=process,
+        environ=environ,
+    )
     try:
         said = []
         for line in process.stdout:
@@ -155,9 +164,10 @@ def test_a_batch_that_lands_is_published_and_shown_and_ctrl_c_leaves_nothing(
         assert materialization["partition"] == f"control_catalog|{timestamp}"
         counts = {e["label"]: e.get("intValue") for e in materialization["metadataEntries"]}
         assert counts["entities_created"] == state.metrics.entities_created
-        health = f"http://127.0.0.1:{up.registry_port}/registry/v1/health"
-        with urllib.request.urlopen(health, timeout=PATIENCE_S) as answer:
-            assert json.load(answer) == {"status": "ok"}
+        for server in (f"{up.registry_port}/registry/v1", f"{up.control_port}"):
+            health = f"http://127.0.0.1:{server}/health"
+            with urllib.request.urlopen(health, timeout=PATIENCE_S) as answer:
+                assert json.load(answer) == {"status": "ok"}
         assert up.stop(signal.SIGINT) == 0
         assert up.of_this_home() == []
     assert (tmp_path / "home" / "control.db").exists()
@@ -167,7 +177,7 @@ def test_what_dies_is_started_again_and_nothing_outlives_the_supervisor(tmp_path
     """A home has one stack at most; a killed daemon comes back; a killed supervisor takes its processes along."""
     with penstock_up(tmp_path / "home") as up:
         second = subprocess.run(
-            [*UP, "--port", str(free_port()), "--registry-port", str(free_port())],
+            [*UP, "--port", str(free_port()), "--registry-port", "0", "--control-port", "0"],
             env=up.environ,
             cwd=ROOT,
             capture_output=True,
