@@ -128,6 +128,7 @@ def test_who_has_not_signed_in_sees_nothing_and_then_lands_where_they_wanted(
     (cookie,) = [c for c in page.context.cookies() if c["name"] == SESSION_COOKIE]
     assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
     page.get_by_role("button", name="Sign out").click()
+    expect(page).to_have_title("Sign in · Penstock registry")
     page.goto(filled.address("/"))
     expect(page).to_have_title("Sign in · Penstock registry")
 
