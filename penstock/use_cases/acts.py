@@ -13,6 +13,8 @@ from penstock.ports.audit_log import AuditEntry
 
 LONGEST_ACTOR = 255
 """Characters of a name, as the audit log keeps it."""
+LONGEST_REASON = 2000
+"""Characters of a reason, as the manifest of a correction keeps it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,6 +30,10 @@ class By:
         if len(self.actor) > LONGEST_ACTOR:
             raise Unsigned(
                 f"the name of who asks has {len(self.actor)} characters: at most {LONGEST_ACTOR} are kept"
+            )
+        if self.reason is not None and len(self.reason) > LONGEST_REASON:
+            raise Unsigned(
+                f"the reason has {len(self.reason):,} characters: at most {LONGEST_REASON:,} are kept"
             )
 
     def why(self, act: str) -> str:

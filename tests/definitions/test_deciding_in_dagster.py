@@ -102,8 +102,14 @@ def test_a_rejected_hold_stays(instance: dg.DagsterInstance, holding: PublishSta
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"approver": " "}, {"reason": ""}, {"plan_digest": "0" * 32}, {"expires_hours": 0.0}],
-    ids=str,
+    [
+        {"approver": " "},
+        {"reason": ""},
+        {"reason": "y" * 2001},
+        {"plan_digest": "0" * 32},
+        {"expires_hours": 0.0},
+    ],
+    ids="-".join,
 )
 def test_an_approval_that_does_not_count_fails_its_run(
     instance: dg.DagsterInstance, holding: PublishState, wrong: dict[str, Any]

@@ -64,6 +64,12 @@ class TestSigning:
         with pytest.raises(Unsigned, match="has 256 characters: at most 255"):
             By(actor="a" * 256)
 
+    def test_a_reason_that_cannot_be_kept_is_refused(self) -> None:
+        """What is kept whole is kept; one character more is too many."""
+        assert By(actor="ada", reason="y" * 2000).reason
+        with pytest.raises(Unsigned, match="has 2,001 characters: at most 2,000"):
+            By(actor="ada", reason="y" * 2001)
+
     @pytest.mark.parametrize("reason", [None, "", " "])
     def test_what_others_meet_later_needs_a_reason(self, bench: Bench, reason: str | None) -> None:
         """A pause and a cancel without one are refused, and nothing is done."""
