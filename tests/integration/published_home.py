@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
 from penstock.batch.guard_policy import GuardPolicy
-from penstock.batch.source import SourceDefinition
-from penstock.identity.ids import BatchId
+from penstock.batch.manifest import Mode, RelationshipType
+from penstock.batch.rows import Entity, Relationship
+from penstock.batch.source import Extract, SourceDefinition, SourceSpec
+from penstock.identity.ids import BatchId, SourceId, TargetId
 from penstock.use_cases.discover_batches import discover_batches
 from penstock.use_cases.extract_source import extract_source
 from penstock.use_cases.land_batch import land_batch
 from penstock.use_cases.platform import Platform
 from penstock.use_cases.publish import publish_next
+from penstock.use_cases.reports import PublishReport
 from resources.control_db.store import SqlControlStore
 from resources.settings import Settings
 from resources.sources.sql_catalog import sql_catalog
@@ -68,7 +72,7 @@ def publish_home(folder: Path) -> PublishedHome:
     connection.close()
     second, cursor = _land(platform, shop, hours_ago=2, cursor=cursor)
     assert publish_next(platform, "worker") is not None
-    held, plan, cursor = _publish_held(platform, folder / "depot.db", cursor)
+    held, plan, cursor = publish_held(platform, folder / "depot.db", cursor)
     waiting, _ = _land(platform, shop, hours_ago=1, cursor=cursor)
     platform.control.engine.dispose()
     return PublishedHome(
@@ -83,25 +87,63 @@ def publish_home(folder: Path) -> PublishedHome:
     )
 
 
-def _publish_held(platform: Platform, database: Path, cursor: str) -> tuple[BatchId, str, str]:
+def publish_held(
+    platform: Platform, database: Path, cursor: str, *, name: str = "depot"
+) -> tuple[BatchId, str, str]:
     """Publish a source that may lose nothing and loses a table; returns that batch, its plan and the cursor."""
     connection = sqlite3.connect(database)
     connection.executescript(
         "CREATE TABLE bin (id INTEGER PRIMARY KEY); CREATE TABLE old (id INTEGER);"
     )
-    depot = sql_catalog("depot", url=f"sqlite:///{database}", name="depot")
+    depot = sql_catalog(name, url=f"sqlite:///{database}", name=name)
     depot = replace(depot, spec=replace(depot.spec, guard_policy=GuardPolicy(max_deletes=0)))
     platform.control.sync_sources([*platform.control.list_sources(), depot.spec])
-    _, cursor = _land(platform, depot, hours_ago=3, cursor=cursor)
-    assert publish_next(platform, "worker") is not None
+    first, cursor = _land(platform, depot, hours_ago=3, cursor=cursor)
+    assert _published(platform, first)
     connection.executescript("DROP TABLE old")
     connection.close()
     held, cursor = _land(platform, depot, hours_ago=2, cursor=cursor)
-    report = publish_next(platform, "worker")
-    assert report is not None
+    report = _published(platform, held)
     assert report.state.held
     assert report.state.plan_digest
     return held, report.state.plan_digest, cursor
+
+
+def publish_letters(platform: Platform, types: int, cursor: str) -> str:
+    """Leave an open dead letter of each of some types of relationships, whose other end has come by now."""
+    names = [f"feeds_{number}" for number in range(types)]
+
+    def early(extract: Extract) -> Iterator[Entity | Relationship]:
+        yield Entity(entity_type="feed", entity_key="feeds/a", attributes={})
+        for name in names:
+            yield Relationship(
+                relationship_type=name,
+                from_key="feeds/a",
+                to_key="feeds/b",
+                attributes={"owner": "nobody"},
+            )
+
+    def late(extract: Extract) -> Iterator[Entity | Relationship]:
+        yield Entity(entity_type="feed", entity_key="feeds/b", attributes={})
+
+    feeds = SourceDefinition(
+        spec=SourceSpec(source_id=SourceId("feeds")),
+        extractor=early,
+        mode=Mode.DELTA,
+        relationship_types=tuple(RelationshipType(name=name) for name in names),
+    )
+    platform.control.sync_sources([*platform.control.list_sources(), feeds.spec])
+    for hours_ago, extractor in ((3, early), (2, late)):
+        source = replace(feeds, extractor=extractor)
+        batch, cursor = _land(platform, source, hours_ago=hours_ago, cursor=cursor)
+        assert _published(platform, batch)
+    return cursor
+
+
+def _published(platform: Platform, batch: BatchId) -> PublishReport:
+    report = publish_next(platform, "worker", only=[(batch, TargetId("registry"))])
+    assert report is not None
+    return report
 
 
 def _land(

@@ -12,7 +12,17 @@ from pathlib import Path
 import pytest
 
 from control_plane.reference import cli_page, settings_page
-from tests.integration.published_home import PublishedHome, publish_home
+from penstock.identity.ids import BatchId
+from penstock.ports.dead_letters import DeadLetter
+from penstock.use_cases.discover_batches import discover_batches
+from resources.settings import Settings
+from resources.wiring import open_platform
+from tests.integration.published_home import (
+    PublishedHome,
+    publish_held,
+    publish_home,
+    publish_letters,
+)
 
 DOCS = Path(__file__).parents[2] / "docs"
 RUN = re.compile(r"<!-- run -->\n```sh\n(.*?)```", re.DOTALL)
@@ -42,13 +52,48 @@ BLOCKS = [
 ]
 
 
+@dataclass(frozen=True)
+class Home:
+    """An installation with something for every page."""
+
+    published: PublishedHome
+    rejected: BatchId
+    """Another batch that a guard holds something of, and its plan."""
+    rejected_plan: str
+    letters: list[DeadLetter]
+    """Open ones, each of its own cause."""
+
+
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> PublishedHome:
-    return publish_home(tmp_path_factory.mktemp("docs"))
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    folder = tmp_path_factory.mktemp("docs")
+    published = publish_home(folder)
+    platform = open_platform(Settings(home=published.home))
+    cursor = discover_batches(platform, "").cursor
+    held, plan, cursor = publish_held(platform, folder / "cellar.db", cursor, name="cellar")
+    publish_letters(platform, 8, cursor)
+    return Home(published, held, plan, platform.control.list_dead_letters())
+
+
+def variables(block: Block, home: Home) -> dict[str, str]:
+    """Return what the pages' variables stand for; no letter is dealt with twice."""
+    published, rejects = home.published, "penstock reject" in block.text
+    letters = [home.letters.pop() for _ in range(2 if "$LETTER" in block.text else 0)]
+    return {
+        "PENSTOCK_HOME": str(published.home),
+        "BATCH": published.second if "republish" not in block.text else published.first,
+        "WAITING": published.waiting,
+        "HELD": home.rejected if rejects else published.held,
+        "PLAN": home.rejected_plan if rejects else published.held_plan,
+        "SOURCE": "shop",
+        "ENTITY": published.entity,
+        "LETTER": letters[0].dead_letter_id if letters else "",
+        "FINGERPRINT": letters[1].fingerprint if letters else "",
+    }
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
-def test_the_commands_of_a_page_work(block: Block, home: PublishedHome) -> None:
+def test_the_commands_of_a_page_work(block: Block, home: Home, tmp_path: Path) -> None:
     """Every marked block of a page runs to its end in a shell, and says something."""
     ran = subprocess.run(
         ["sh", "-eu", "-c", block.text],
@@ -57,14 +102,9 @@ def test_the_commands_of_a_page_work(block: Block, home: PublishedHome) -> None:
         env={
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "PENSTOCK_HOME": str(home.home),
-            "BATCH": home.second if "republish" not in block.text else home.first,
-            "WAITING": home.waiting,
-            "HELD": home.held,
-            "PLAN": home.held_plan,
-            "SOURCE": "shop",
-            "ENTITY": home.entity,
+            **variables(block, home),
         },
+        cwd=tmp_path,
         check=False,
     )
     assert (ran.returncode, ran.stderr) == (0, "")
