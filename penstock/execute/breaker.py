@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from penstock.identity.ids import TargetId
 from penstock.ports.breakers import Breakers
 from penstock.ports.clock import Clock
 from penstock.publish.breaker import BreakerPolicy, BreakerStatus
+
+TELL_EVERY_S = 1.0
+"""How often others are told of answers within one chunk; that it is finished tells them anyway."""
 
 
 class CallCounter:
@@ -40,9 +45,15 @@ class TargetCalls(CallCounter):
     """
 
     def __init__(
-        self, breakers: Breakers, target: TargetId, policy: BreakerPolicy, clock: Clock
+        self,
+        breakers: Breakers,
+        target: TargetId,
+        policy: BreakerPolicy,
+        clock: Clock,
+        on_answer: Callable[[], None] = lambda: None,
     ) -> None:
-        """Begin with the breaker as it is."""
+        """Begin with the breaker as it is; ``on_answer`` is told of answers, not more often than each second."""
+        self._on_answer, self._told_at = on_answer, clock.now()
         self._breakers, self._target, self._policy, self._clock = breakers, target, policy, clock
         self._state = breakers.get_breaker(target, now=clock.now())
         self._successes, self._since = 0, clock.now()
@@ -65,6 +76,9 @@ class TargetCalls(CallCounter):
         if (now - self._since).total_seconds() >= self._policy.window_s:
             self._successes, self._since = 0, now
         self._successes += 1
+        if (now - self._told_at).total_seconds() >= TELL_EVERY_S:
+            self._on_answer()
+            self._told_at = now
         if self._state.status is not BreakerStatus.CLOSED or self._state.is_doubted(now):
             self._record(failures=0, error=None)
 

@@ -386,6 +386,10 @@ class Executions(Protocol):
         """
         ...
 
+    def note_answer(self, claim: Claim, *, now: datetime) -> None:
+        """Note that the target answers, in the middle of a chunk that takes it many calls."""
+        ...
+
     def record_exceptions(
         self, claim: Claim, exceptions: Iterable[OperationException], *, now: datetime
     ) -> None:

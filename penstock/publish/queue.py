@@ -49,6 +49,10 @@ class QueuePolicy(BaseModel):
     """Lanes of one target in hand at once, so that a slow one does not take every worker; None for no limit."""
     most_lanes_per_tenant: int | None = Field(default=None, ge=1)
     most_lanes_per_source: int | None = Field(default=None, ge=1)
+    answer_within_s: float | None = Field(default=2.0, gt=0)
+    """A call that its target has not answered for longer keeps further lanes from it; None for no such limit."""
+    trusted_for_s: float = Field(default=60.0, ge=0)
+    """A target that has answered nothing for so long gets one lane, until that one has its answer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -170,6 +174,10 @@ class InHand:
     source_id: SourceId
     target_id: TargetId
     tenant_id: TenantId
+    is_planning: bool = False
+    """It was claimed, and its target is yet to be called."""
+    called_at: datetime | None = None
+    """When it was claimed, or its target was called, until the answer is noted."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,6 +189,8 @@ class Traffic:
     paused_targets: Mapping[str, str] = field(default_factory=dict)
     breakers: Mapping[TargetId, BreakerState] = field(default_factory=dict)
     in_hand: Sequence[InHand] = ()
+    answered: Mapping[TargetId, datetime] = field(default_factory=dict)
+    """When each target last answered anybody."""
 
     def shuts(
         self,
@@ -195,7 +205,18 @@ class Traffic:
             return f"source {source} to be resumed: {self.paused_sources[source]}"
         if target in self.paused_targets:
             return f"target {target} to be resumed: {self.paused_targets[target]}"
-        return self._breaker(target, now) or self._full(source, target, tenant, policy)
+        return (
+            self._breaker(target, now)
+            or self._silent(target, policy, now)
+            or self._full(source, target, tenant, policy)
+        )
+
+    def trusts(self, target: TargetId, policy: QueuePolicy, now: datetime) -> bool:
+        """Say whether a target may have several lanes, because it has answered lately or nobody cares."""
+        answered = self.answered.get(target)
+        if policy.answer_within_s is None:
+            return True
+        return answered is not None and (now - answered).total_seconds() < policy.trusted_for_s
 
     def is_paused(self, source: SourceId, target: TargetId) -> bool:
         """Say whether a person has paused a lane's source or target."""
@@ -218,6 +239,32 @@ class Traffic:
         if in_hand:
             return f"the probe of target {target}, which another batch is making"
         return None
+
+    def _silent(self, target: TargetId, policy: QueuePolicy, now: datetime) -> str | None:
+        """Say which call of a target has to be answered first: one that takes long, or the first for a while.
+
+        Whoever waits for a target that hangs is a worker less for all others, and one is enough to find out. A plan
+        that takes long is no call, and keeps nobody away.
+        """
+        if policy.answer_within_s is None:
+            return None
+        for lane in self.in_hand:
+            if lane.target_id == target and self._is_awaited(
+                lane, policy.answer_within_s, policy, now
+            ):
+                since = f", which was called at {_text(lane.called_at)}" if lane.called_at else ""
+                return f"the answer of target {target} to another batch{since}"
+        return None
+
+    def _is_awaited(
+        self, lane: InHand, answer_within_s: float, policy: QueuePolicy, now: datetime
+    ) -> bool:
+        answered = self.answered.get(lane.target_id)
+        if lane.called_at is None or (answered is not None and answered > lane.called_at):
+            return False
+        is_late = (now - lane.called_at).total_seconds() >= answer_within_s
+        trusted = self.trusts(lane.target_id, policy, lane.called_at)
+        return not (trusted or is_late) if lane.is_planning else is_late or not trusted
 
     def _full(
         self, source: SourceId, target: TargetId, tenant: TenantId, policy: QueuePolicy

@@ -216,7 +216,13 @@ class _Publishing:
             clock=clock,
             retry_policy=self.platform.retry_policy,
             jitter=self.jitter,
-            calls=TargetCalls(control, self.target_id, self.platform.breaker_policy, clock),
+            calls=TargetCalls(
+                control,
+                self.target_id,
+                self.platform.breaker_policy,
+                clock,
+                on_answer=lambda: control.note_answer(self.lease.claim(), now=clock.now()),
+            ),
             ownership=self.ownership,
         )
         applier.prepare()

@@ -36,7 +36,7 @@ from penstock.ports.control import (
 from penstock.publish.state import Intent, PublishState
 from resources.control_db.drift import repair_drift
 from resources.control_db.engine import Database, insert_new, upsert
-from resources.control_db.leases import hold, read_state
+from resources.control_db.leases import hold, note_answered, note_call, read_state
 from resources.control_db.letter_records import record_operation_letters
 from resources.control_db.rows import storable_text
 from resources.control_db.tables import execution_chunk, operation_exception, plan_execution
@@ -69,6 +69,7 @@ class SqlExecutions(Database):
         with self._writing() as connection:
             hold(connection, claim)
             insert_new(connection, execution_chunk, [row])
+            note_call(connection, claim, now)
 
     def finish_chunk(
         self,
@@ -92,11 +93,18 @@ class SqlExecutions(Database):
             hold(connection, claim)
             if _finished_at(connection, claim, key):
                 return
+            note_answered(connection, claim, now)
             table = execution_chunk
             values = {**counts, "finished_at": now}
             connection.execute(update(table).where(_matches(key)).values(**values))
             _record(connection, claim, exceptions, now)
             record_operation_letters(connection, claim.state, exceptions, data or {}, now)
+
+    def note_answer(self, claim: Claim, *, now: datetime) -> None:
+        """Note that the target answers, in the middle of a chunk that takes it many calls."""
+        with self._writing() as connection:
+            hold(connection, claim)
+            note_answered(connection, claim, now, called_again=True)
 
     def record_exceptions(
         self, claim: Claim, exceptions: Iterable[OperationException], *, now: datetime

@@ -6,6 +6,7 @@ wait for each other.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, select, update
@@ -80,15 +81,32 @@ def _lane_text(claim: Claim) -> str:
 
 def end_lease(connection: Connection, state: PublishState) -> None:
     """Free a lane; its fencing token stays, so that the next claim's is higher."""
-    free: dict[str, Any] = {"worker_id": None, "batch_id": None, "lease_expires_at": None}
+    names = ("worker_id", "batch_id", "lease_expires_at", "called_at")
+    free: dict[str, Any] = dict.fromkeys(names)
     where = lane_is(state.source_id, state.target_id)
     connection.execute(update(lane).where(where).values(**free))
 
 
-def note_start(connection: Connection, state: PublishState) -> None:
+def note_call(connection: Connection, claim: Claim, now: datetime) -> None:
+    """Note that a target is about to be called through a lane."""
+    where = lane_is(claim.state.source_id, claim.state.target_id)
+    connection.execute(update(lane).where(where).values(called_at=now))
+
+
+def note_answered(
+    connection: Connection, claim: Claim, now: datetime, *, called_again: bool = False
+) -> None:
+    """Note that a target has answered, so that further lanes of it may be claimed."""
+    where = lane_is(claim.state.source_id, claim.state.target_id)
+    values = {"answered_at": now, "called_at": now if called_again else None}
+    connection.execute(update(lane).where(where).values(**values))
+
+
+def note_start(connection: Connection, state: PublishState, now: datetime) -> None:
     """Note that a lane has a batch half executed: it goes before any other until that has ended."""
     where = lane_is(state.source_id, state.target_id)
-    connection.execute(update(lane).where(where).values(started_batch_id=state.batch_id))
+    values = {"started_batch_id": state.batch_id, "called_at": now}
+    connection.execute(update(lane).where(where).values(**values))
 
 
 def end_start(connection: Connection, state: PublishState) -> None:

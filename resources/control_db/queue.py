@@ -59,7 +59,7 @@ from resources.control_db.tables import (
     publish_state,
     snapshot,
 )
-from resources.control_db.traffic import exclude_other_claims, read_traffic
+from resources.control_db.traffic import exclude_other_claims, is_still_open, read_traffic
 
 
 class SqlQueue(Database):
@@ -90,6 +90,9 @@ class SqlQueue(Database):
                 if head.has_superseded and _lock_open(connection, head.lane_id, now):
                     _fail_superseded(connection, head, now)
             for head in _by_score(heads, policy, now):
+                tenant = head.spec.tenant_id
+                if not is_still_open(connection, head.lane_id, tenant, traffic, policy, now):
+                    continue
                 fresh = _take(connection, head, now, wanted)
                 if fresh is not None:
                     return _grant(connection, fresh, worker_id, now, lease_s)
@@ -258,6 +261,7 @@ def _grant(
         "worker_id": worker_id,
         "batch_id": after.batch_id,
         "lease_expires_at": expires_at,
+        "called_at": now,  # from now on the target may be called
     }
     where = lane_is(after.source_id, after.target_id)
     granted = update(lane).where(where).values(**values).returning(lane.c.fencing_token)

@@ -50,6 +50,7 @@ from resources.control_db.leases import (
     end_lease,
     end_start,
     hold,
+    note_answered,
     note_start,
     read_state,
     state_is,
@@ -167,6 +168,7 @@ class SqlStates(Database):
                 settle(connection, claim.state, settlement, now)
                 use_approvals(connection, claim.state, settlement.plan_digest, now)
             counts = exception_counts(connection, claim.state)
+            note_answered(connection, claim, now)
             state = _move(connection, claim, Move.SUCCEED, now, {**counts, **changes})
             if head is not None:
                 _advance_snapshot(connection, state, head)
@@ -270,7 +272,7 @@ def _move(
     after = moved(before, move, now=now, changes=changes)
     write_state(connection, before, after)
     if move is Move.START:
-        note_start(connection, after)
+        note_start(connection, after, now)
     if after.status not in IN_HAND:
         end_lease(connection, after)
     if after.status in SETTLED:

@@ -136,6 +136,8 @@ lane = Table(
     Column("batch_id", String(127)),  # what the lease is for; null when the lane is free
     Column("started_batch_id", String(127)),  # half executed: it goes before any other
     Column("lease_expires_at", UtcTimestamp),
+    Column("called_at", UtcTimestamp),  # claimed, or its target called, and no answer since
+    Column("answered_at", UtcTimestamp),  # when its target last answered in this lane
 )
 
 _counts = ("created", "updated", "deleted")

@@ -22,7 +22,8 @@ from penstock.publish.state import FailureDetails, Move, PublishState
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 REGISTRY = TargetId("registry")
-POLICY = QueuePolicy()
+POLICY = QueuePolicy(answer_within_s=None)
+"""Many claims at one moment, and nobody who answers: whatever is not about that does without waiting for it."""
 DIGEST = "d" * 32
 
 

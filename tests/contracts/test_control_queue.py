@@ -426,7 +426,9 @@ class TestExplain:
             [SourceSpec(source_id=SourceId("a"), importance=0.5, complexity=0.25)]
         )
         admit(control_store, "a", 1, enqueued_at=at(-90), priority_boost=3)
-        policy = QueuePolicy(importance_weight=4, complexity_weight=2, boost_weight=0.5)
+        policy = QueuePolicy(
+            answer_within_s=None, importance_weight=4, complexity_weight=2, boost_weight=0.5
+        )
         (place,) = control_store.explain_queue(now=NOW, policy=policy)
         parts = (place.score.age, place.score.importance, place.score.complexity, place.score.boost)
         assert parts == (1.5, 2.0, -0.5, 1.5)

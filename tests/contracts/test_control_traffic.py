@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -14,7 +15,7 @@ from penstock.errors import ChangedMeanwhile, IllegalMove, PenstockError
 from penstock.identity.ids import SourceId, TargetId, TenantId
 from penstock.ports.approvals import Approval, ApprovalStatus, Decision
 from penstock.ports.audit_log import AuditEntry
-from penstock.ports.control import OperationException
+from penstock.ports.control import Claim, OperationException
 from penstock.ports.pauses import Pause, PauseScope
 from penstock.publish.breaker import BreakerPolicy
 from penstock.publish.queue import QueuePolicy
@@ -120,12 +121,101 @@ def test_a_target_that_is_doubted_gets_one_lane_at_a_time(control_store: SqlCont
     assert claim(control_store, "w2") is not None
 
 
+class TestAnswers:
+    """A target that hangs gets one worker, and those that answer get as many as there are."""
+
+    def test_a_target_gets_one_lane_until_it_has_answered(
+        self, control_store: SqlControlStore
+    ) -> None:
+        """Nothing is known of a target at first, nor after it has been idle: the first chunk that ends opens it."""
+        for source in ("a", "b", "c"):
+            admit(control_store, source, 1)
+        first = start(control_store, _claimed(control_store, NOW))
+        assert _take(control_store, at(0.5)) is None
+        assert (
+            waits_for(control_store, CAREFUL)
+            == [
+                "the answer of target registry to another batch, which was called at 2026-01-01 12:00:00 UTC"
+            ]
+            * 2
+        )
+        _chunk(control_store, first, at(0.5))
+        second = _claimed(control_store, at(0.5))
+        control_store.advance(first, Move.REQUEUE, now=at(0.6))
+        control_store.advance(second, Move.REQUEUE, now=at(0.6))
+        _claimed(control_store, at(3))
+        assert _take(control_store, at(3)) is None
+
+    def test_a_call_that_takes_long_keeps_others_from_its_target(
+        self, control_store: SqlControlStore
+    ) -> None:
+        """Of a target that has just answered, calls of up to two seconds are usual; then its answer is waited for."""
+        for source in ("a", "b"):
+            admit(control_store, source, 1)
+            admit(control_store, f"{source}2", 1, targets=("other",))
+        running = start(control_store, _claimed(control_store, NOW, target=REGISTRY))
+        _chunk(control_store, running, NOW)
+        control_store.start_chunk(running, 1, 1, now=at(0.1))
+        late = at(0.1) + timedelta(seconds=2)
+        assert _claimed(control_store, late).state.target_id == "other"
+        assert _take(control_store, late) is None  # nothing is known of the other target either
+        control_store.note_answer(running, now=late)
+        assert _claimed(control_store, late).state.target_id == REGISTRY
+
+    def test_a_plan_that_takes_long_keeps_nobody_away(self, control_store: SqlControlStore) -> None:
+        """What is planned for minutes has not called its target yet; once it does, that counts."""
+        for source in ("a", "b", "c"):
+            admit(control_store, source, 1)
+        planning = _claimed(control_store, NOW)
+        assert _take(control_store, NOW + timedelta(seconds=1.9)) is None
+        _claimed(control_store, NOW + timedelta(seconds=2))
+        start(control_store, planning, now=at(0.5))
+        assert _take(control_store, at(0.5)) is None
+
+    def test_a_batch_without_operations_lets_the_next_ones_in(
+        self, control_store: SqlControlStore
+    ) -> None:
+        """Its target took no worker with it, though it was never called."""
+        for source in ("a", "b", "c"):
+            admit(control_store, source, 1)
+        finish(control_store, _claimed(control_store, NOW))
+        assert [_claimed(control_store, at(0.1)) for _ in range(2)]
+
+    def test_of_many_workers_at_once_one_is_let_in(self, control_store: SqlControlStore) -> None:
+        """They do not slip past each other."""
+        for n in range(6):
+            admit(control_store, f"s{n}", 1)
+        with ThreadPoolExecutor(6) as pool:
+            taken = list(pool.map(lambda _: _take(control_store, NOW), range(6)))
+        assert sum(one is not None for one in taken) == 1
+
+
+CAREFUL = QueuePolicy(answer_within_s=2, trusted_for_s=60)
+
+
+def _take(store: SqlControlStore, now: datetime) -> Claim | None:
+    return store.claim("w", now=now, lease_s=60, policy=CAREFUL)
+
+
+def _claimed(store: SqlControlStore, now: datetime, *, target: TargetId | None = None) -> Claim:
+    only = target and [(s.batch_id, s.target_id) for s in store.list_states(target=target)]
+    claimed = store.claim("w", now=now, lease_s=60, policy=CAREFUL, only=only)
+    assert claimed is not None
+    return claimed
+
+
+def _chunk(store: SqlControlStore, running: Claim, now: datetime) -> None:
+    """Send a chunk of one operation, and have the answer."""
+    store.start_chunk(running, 0, 1, now=now)
+    store.finish_chunk(running, 0, applied=1, already_applied=0, exceptions=[], now=now)
+
+
 @pytest.mark.parametrize(
     "policy",
     [
-        QueuePolicy(most_lanes_per_target=2),
-        QueuePolicy(most_lanes_per_tenant=2),
-        QueuePolicy(most_lanes_per_target=2, most_lanes_per_source=1),
+        QueuePolicy(answer_within_s=None, most_lanes_per_target=2),
+        QueuePolicy(answer_within_s=None, most_lanes_per_tenant=2),
+        QueuePolicy(answer_within_s=None, most_lanes_per_target=2, most_lanes_per_source=1),
     ],
 )
 def test_no_more_lanes_than_allowed_are_in_hand(
@@ -154,7 +244,7 @@ def test_a_limit_is_for_each_tenant_by_itself(control_store: SqlControlStore) ->
     )
     for source, tenant in (("a", "x"), ("b", "x"), ("c", "y")):
         admit(control_store, source, 1, tenant_id=tenant)
-    policy = QueuePolicy(most_lanes_per_tenant=1)
+    policy = QueuePolicy(answer_within_s=None, most_lanes_per_tenant=1)
     taken = set()
     for n in range(3):
         claimed = control_store.claim(f"w{n}", now=NOW, lease_s=60, policy=policy)
@@ -223,7 +313,7 @@ def test_a_limit_is_for_each_source_by_itself(control_store: SqlControlStore) ->
     """A source with many targets has so many lanes in hand at once, and the others theirs."""
     for source in ("a", "b"):
         admit(control_store, source, 1, targets=("t1", "t2", "t3"))
-    policy = QueuePolicy(most_lanes_per_source=2)
+    policy = QueuePolicy(answer_within_s=None, most_lanes_per_source=2)
     taken = [control_store.claim(f"w{n}", now=NOW, lease_s=60, policy=policy) for n in range(6)]
     sources = [claimed.state.source_id for claimed in taken if claimed]
     assert sorted(sources) == ["a", "a", "b", "b"]
@@ -236,7 +326,7 @@ def test_workers_that_a_limit_turns_away_take_what_is_free(
     for n in range(3):
         admit(control_store, f"s{n}", 1, targets=("slow",), priority_boost=100)
     admit(control_store, "other", 1)
-    policy = QueuePolicy(most_lanes_per_target=1)
+    policy = QueuePolicy(answer_within_s=None, most_lanes_per_target=1)
     taken = [control_store.claim(f"w{n}", now=NOW, lease_s=60, policy=policy) for n in range(3)]
     assert [claimed and claimed.state.target_id for claimed in taken] == ["slow", REGISTRY, None]
     assert taken[0]
@@ -248,7 +338,7 @@ def test_a_dead_worker_s_lane_counts_no_more(control_store: SqlControlStore) -> 
     """Once its lease has run out, what it had is claimed under the same limit."""
     for source in ("a", "b"):
         admit(control_store, source, 1)
-    policy = QueuePolicy(most_lanes_per_target=1)
+    policy = QueuePolicy(answer_within_s=None, most_lanes_per_target=1)
     dead = control_store.claim("dead", now=NOW, lease_s=60, policy=policy)
     assert control_store.claim("w", now=NOW, lease_s=60, policy=policy) is None
     taken = control_store.claim("w", now=at(2), lease_s=60, policy=policy)

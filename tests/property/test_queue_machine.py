@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -49,9 +50,11 @@ POLICIES = [
     POLICY,
     POLICY,
     POLICY,
-    QueuePolicy(most_lanes_per_target=1),
-    QueuePolicy(most_lanes_per_target=2, most_lanes_per_source=1),
-    QueuePolicy(most_lanes_per_tenant=1),
+    QueuePolicy(answer_within_s=None, most_lanes_per_target=1),
+    QueuePolicy(answer_within_s=None, most_lanes_per_target=2, most_lanes_per_source=1),
+    QueuePolicy(answer_within_s=None, most_lanes_per_tenant=1),
+    QueuePolicy(),
+    QueuePolicy(answer_within_s=90),
 ]
 BREAKER = BreakerPolicy(min_calls=2, open_s=90, max_open_s=300)
 FOLLOW_UPS = (Intent.RELEASE, Intent.REPAIR)
@@ -85,6 +88,8 @@ class ModelLane:
     token: int = 0
     batch: ModelBatch | None = None
     expires_at: datetime | None = None
+    called_at: datetime | None = None
+    answered_at: datetime | None = None
     version: int = 0
     newest: int | None = None
     started: ModelBatch | None = None
@@ -118,6 +123,8 @@ class Model:
                 return True
             case BreakerStatus.CLOSED if held and self.breaker.is_doubted(now):
                 return True
+        if policy.answer_within_s and self.is_silent(held, policy.answer_within_s, now):
+            return True
         same_tenant = [name for name in held if TENANTS[name] == TENANTS[source]]
         return any(
             most is not None and len(lanes) >= most
@@ -127,6 +134,21 @@ class Model:
                 (policy.most_lanes_per_source, [name for name in held if name == source]),
             )
         )
+
+    def is_silent(self, held: list[str], within_s: float, now: datetime) -> bool:
+        answers = [lane.answered_at for lane in self.lanes.values() if lane.answered_at]
+        for lane in (self.lanes[name] for name in held):
+            if lane.called_at is None or any(at > lane.called_at for at in answers):
+                continue
+            minute = timedelta(minutes=1)
+            trusted = any(lane.called_at - at < minute for at in answers)
+            late = now - lane.called_at >= timedelta(seconds=within_s)
+            assert lane.batch
+            if lane.batch.status == "EXECUTING" and (late or not trusted):
+                return True
+            if lane.batch.status != "EXECUTING" and not late and not trusted:
+                return True
+        return False
 
     def supersede(self, open_sources: list[str], now: datetime) -> None:
         for source in open_sources:
@@ -178,6 +200,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.model = Model()
         self.now = NOW
         self.claims: list[tuple[Claim, ModelBatch]] = []
+        self.chunks = itertools.count()
         self.store.sync_sources(
             [
                 SourceSpec(source_id=SourceId(s), importance=i, tenant_id=TenantId(TENANTS[s]))
@@ -213,7 +236,7 @@ class QueueMachine(RuleBasedStateMachine):
             )
         return next(b for b in self.model.batches if (b.source, b.minute) == (source, minute))
 
-    @rule(minutes=st.sampled_from([1, 2, 3, 30]))
+    @rule(minutes=st.sampled_from([0.02, 1, 2, 3, 30]))
     def wait(self, minutes: float) -> None:
         self.now += timedelta(minutes=minutes)
 
@@ -318,6 +341,7 @@ class QueueMachine(RuleBasedStateMachine):
         lane = self._lane(batch)
         lane.token += 1
         lane.batch, lane.expires_at = batch, self.now + timedelta(seconds=LEASE_S)
+        lane.called_at = self.now
         batch.status, batch.due_at = "PLANNING", None
         assert claimed.fencing_token == lane.token
         assert claimed.lease_expires_at == lane.expires_at
@@ -361,7 +385,7 @@ class QueueMachine(RuleBasedStateMachine):
             batch.due_at = due_at if move == "postpone" else None
             batch.cancelled = False
             if move == "start":
-                self._lane(batch).started = batch
+                self._lane(batch).started, self._lane(batch).called_at = batch, self.now
             if batch.status not in IN_HAND:
                 self._free(batch)
 
@@ -391,9 +415,33 @@ class QueueMachine(RuleBasedStateMachine):
 
         if self._write(claimed, batch, ("EXECUTING",), write):
             batch.status = "COMPLETE"
+            lane.answered_at = self.now
             if moves_snapshot:
                 lane.version, lane.newest = head.version, newest
             self._free(batch)
+
+    @precondition(lambda self: self.claims)
+    @rule(data=st.data(), end=st.sampled_from(["silence", "answer", "one of many answers"]))
+    def send_a_chunk(self, data: st.DataObject, end: str) -> None:
+        claimed, batch = self.claims[self._draw_claim(data)]
+        if batch.status != "EXECUTING":
+            return
+        lane, number = self._lane(batch), next(self.chunks)
+
+        def write() -> None:
+            self.store.start_chunk(claimed, number, 1, now=self.now)
+
+        if not self._write(claimed, batch, ("EXECUTING",), write):
+            return
+        lane.called_at = self.now
+        self.wait(0.02)
+        if end == "answer":
+            counts = {"applied": 1, "already_applied": 0, "exceptions": []}
+            self.store.finish_chunk(claimed, number, now=self.now, **counts)  # type: ignore[arg-type]
+            lane.called_at, lane.answered_at = None, self.now
+        if end == "one of many answers":
+            self.store.note_answer(claimed, now=self.now)
+            lane.called_at = lane.answered_at = self.now
 
     @precondition(lambda self: self.claims)
     @rule(data=st.data())
@@ -432,7 +480,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def _free(self, batch: ModelBatch) -> None:
         lane = self._lane(batch)
-        lane.batch = lane.expires_at = None
+        lane.batch = lane.expires_at = lane.called_at = None
         if batch.status in ("COMPLETE", "FAILED") and lane.started is batch:
             lane.started = None
 
