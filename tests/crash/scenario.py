@@ -18,7 +18,14 @@ from penstock.batch.guard_policy import GuardPolicy
 from penstock.batch.manifest import Mode, RelationshipType
 from penstock.batch.rows import Entity, Kind, Relationship
 from penstock.batch.source import Extract, SourceDefinition, SourceSpec
-from penstock.errors import BadPatch, ChangedMeanwhile, IllegalMove, LaneBusy, NothingToDo
+from penstock.errors import (
+    BadPatch,
+    ChangedMeanwhile,
+    IllegalMove,
+    LaneBusy,
+    NothingToDo,
+    TargetUnreachable,
+)
 from penstock.identity.ids import BatchId, SourceId, TargetId, batch_id
 from penstock.ports.approvals import Approval, ApprovalStatus, Decision
 from penstock.ports.dead_letters import DeadLetter, LetterFilter
@@ -52,6 +59,8 @@ FAULTS = (
 )
 """What the HTTP endpoint does to the first calls of each publish step."""
 _SETTLED = {PublishStatus.COMPLETE, PublishStatus.FAILED}
+_TURNS = 1000
+"""More than all retries of a batch take."""
 _LOOKS = 30
 """A listing may lag behind."""
 _IDLE_S = 3700.0
@@ -198,7 +207,7 @@ class Step:
 def drain(worker: Worker) -> None:
     """Publish until nothing is left, waiting for what is due later or held by a worker that died."""
     options = PublishOptions(jitter=lambda: 0.0)
-    for _ in range(200):
+    for _ in range(_TURNS):
         if publish_next(worker.platform, worker.name, options=options) is not None:
             continue
         states = worker.platform.control.list_states()
@@ -300,9 +309,18 @@ def _requeue(worker: Worker) -> None:
 def _repair(worker: Worker) -> None:
     """Read the whole target back, and repair what was lost."""
     with suppress(*_OVERTAKEN):
-        audit_lane(worker.platform, SOURCE, worker.target, period_s=1.0, everything=True)
+        _audit(worker)
         repair_lane(worker.platform, SOURCE, worker.target, by=_ADA)
     drain(worker)
+
+
+def _audit(worker: Worker) -> None:
+    """Look at everything, again where a busy machine makes the target late."""
+    for _ in range(_TURNS):
+        with suppress(TargetUnreachable):
+            audit_lane(worker.platform, SOURCE, worker.target, period_s=1.0, everything=True)
+            return
+    raise AssertionError("the target never answers")
 
 
 _ADA = By(actor="ada", reason="it is there by now")

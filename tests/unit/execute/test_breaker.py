@@ -114,6 +114,21 @@ def test_answers_of_long_ago_do_not_count(
     assert (state.calls, state.failures) == (3, 2)
 
 
+def test_others_are_told_of_answers_within_a_chunk_each_second(
+    control: SqlControlStore, clock: FixedClock
+) -> None:
+    """A chunk that takes many calls shows that its target answers, at the cost of one write a second."""
+    told: list[float] = []
+    calls = TargetCalls(
+        control, TARGET, POLICY, clock, on_answer=lambda: told.append(clock.monotonic_s())
+    )
+    for _ in range(25):
+        clock.sleep(0.125)
+        calls.succeeded()
+    assert len(told) == 3
+    assert control.list_breakers() == []
+
+
 def test_an_open_breaker_keeps_the_target_from_being_called(
     control: SqlControlStore, counted: Make, clock: FixedClock
 ) -> None:
