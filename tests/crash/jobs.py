@@ -1,4 +1,4 @@
-"""Running campaigns: what they need around them, and one job for each database."""
+"""Running campaigns: what they need around them, and one job for each database and target."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def run_job(job: tuple[str, tuple[str, ...], Plan, int, tuple[str, ...]]) -> lis
                     say(f"{kill.database} {kill.target}, {kill.step}: {kill.kind} at {kill.where}")
                     say(f"    {kill.differences[0]}")
             campaign.worlds.close()
-            say(f"{database} {KIND_OF_TARGET[target]}: {sum(k.killed for k in kills)} kills so far")
+            say(f"{database} {KIND_OF_TARGET[target]}: {sum(k.killed for k in kills)} kills")
     return kills
 
 
