@@ -25,10 +25,12 @@ from control_plane.commands import (
     holds,
     operate,
     plan,
+    priority,
     registry,
     retention,
     rollback,
     serve,
+    worker,
     workflows,
 )
 from control_plane.showing import AsJson, Batch, Limit, Source, Target
@@ -91,6 +93,8 @@ app.command()(forecasts.eta)
 app.command()(forecasts.slas)
 app.command()(forecasts.incidents)
 app.add_typer(forecasts.incident_app, name="incident")
+app.add_typer(priority.app, name="priority")
+app.add_typer(worker.app, name="worker")
 
 
 def main() -> None:

@@ -97,8 +97,8 @@ def preview_tasks(
                 tenant_id=place.task.tenant_id,
                 source_id=place.task.source_id,
                 about=f"{place.task.capability} of {place.task.source_id}",
-                before=_of_task(old[place.task.task_id]),
-                after=_of_task(place),
+                before=standing_of_task(old[place.task.task_id]),
+                after=standing_of_task(place),
             )
             for place in after
             if tenant in (None, place.task.tenant_id)
@@ -123,7 +123,8 @@ def _of_batch(place: QueuePlace) -> Standing:
     return Standing(place=place.place, points=score.total, parts=parts, waits_for=place.waits_for)
 
 
-def _of_task(place: Place) -> Standing:
+def standing_of_task(place: Place) -> Standing:
+    """Return a task's place with its arithmetic."""
     score = place.score
     parts = {
         "age": score.age,

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from penstock.errors import NotFound, PenstockError
-from penstock.identity.ids import TenantId
+from penstock.errors import NotFound, NothingToDo, PenstockError
+from penstock.identity.ids import SourceId, TenantId
 from penstock.ports.clock import Clock
 from penstock.ports.work import Granted, HeldTask, Renewal, WorkStore
 from penstock.publish.breaker import BreakerStatus
 from penstock.use_cases.acts import By
+from penstock.use_cases.platform import Platform
 from penstock.workflow.allotment import Place, allot
 from penstock.workflow.priority import WorkflowPolicy
 from penstock.workflow.workers import (
@@ -91,7 +92,7 @@ def beat(
     details: Mapping[str, Any] | None = None,
 ) -> Worker:
     """Note that a worker is there; raises ``IllegalMove`` for one that is gone: it registers anew."""
-    _own(workshop, worker_id, tenant)
+    own_worker(workshop, worker_id, tenant)
     return workshop.work.heartbeat(worker_id, now=workshop.clock.now(), details=details)
 
 
@@ -113,7 +114,7 @@ def _move(
     by: By,
     why: str,
 ) -> Worker:
-    _own(workshop, worker_id, tenant)
+    own_worker(workshop, worker_id, tenant)
     now = workshop.clock.now()
     return workshop.work.move_worker(
         worker_id,
@@ -156,7 +157,7 @@ def renew(
     tenant: TenantId | None,
 ) -> Renewal:
     """Extend a worker's lease on a task, or raise ``LeaseLost``."""
-    _own(workshop, worker_id, tenant)
+    own_worker(workshop, worker_id, tenant)
     return workshop.work.renew_task(
         task_id,
         worker_id,
@@ -166,20 +167,13 @@ def renew(
     )
 
 
-def held_task(
-    workshop: Workshop, task_id: str, *, worker_id: str, tenant: TenantId | None
-) -> HeldTask | None:
-    """Return what a worker reports on, if it has it: None for what it had and has no more."""
-    _own(workshop, worker_id, tenant)
-    held = workshop.work.held_tasks(worker_id=worker_id)
-    return next((task for task in held if task.task_id == task_id), None)
-
-
-def note_outcome(workshop: Workshop, held: HeldTask, *, error: str | None) -> None:
-    """Count a task's end for the breakers of its worker and its source."""
+def note_outcome(
+    workshop: Workshop, worker_id: str, source: SourceId, *, error: str | None
+) -> None:
+    """Count a task's end for the breakers of its worker and its source; ``error`` is None if it ended well."""
     workshop.work.record_outcome(
-        worker_id=held.worker_id,
-        source=held.source_id,
+        worker_id=worker_id,
+        source=source,
         error=error,
         now=workshop.clock.now(),
         policy=workshop.policy,
@@ -187,11 +181,24 @@ def note_outcome(workshop: Workshop, held: HeldTask, *, error: str | None) -> No
 
 
 def reset_work_breaker(
-    workshop: Workshop, scope: BreakerScope, scope_id: str, *, by: By
+    workshop: Workshop,
+    platform: Platform,
+    scope: BreakerScope,
+    scope_id: str,
+    *,
+    tenant: TenantId | None,
+    by: By,
 ) -> WorkBreaker:
-    """Close the breaker of a worker or of a source on an operator's word; ``NothingToDo`` where it is closed."""
+    """Close the breaker of a worker or of a source on an operator's word; ``NotFound`` where nothing was counted."""
     now = workshop.clock.now()
-    act = by.entry("work_breaker.reset", f"{scope}/{scope_id}", now=now)
+    seen = work_breakers(workshop, platform, tenant=tenant)
+    known = next((b for b in seen if (b.scope, b.scope_id) == (scope, scope_id)), None)
+    if known is None:
+        raise NotFound(f"no task of {scope} {scope_id!r} has ended: it has no breaker")
+    if known.status is BreakerStatus.CLOSED:
+        raise NothingToDo(f"the breaker of {scope} {scope_id!r} is closed")
+    details = {"was": known.status, "last_error": known.last_error}
+    act = by.entry("work_breaker.reset", f"{scope}/{scope_id}", now=now, details=details)
     return workshop.work.reset_work_breaker(scope, scope_id, now=now, act=act)
 
 
@@ -226,9 +233,14 @@ def worker_overview(
     workshop: Workshop, worker_id: str, *, tenant: TenantId | None
 ) -> WorkerOverview:
     """Return one worker, or raise ``NotFound``."""
-    worker = _own(workshop, worker_id, tenant)
-    found = worker_overviews(workshop, tenant=tenant)
-    return next(each for each in found if each.worker.worker_id == worker.worker_id)
+    worker = own_worker(workshop, worker_id, tenant)
+    breakers = {each.scope_id: each for each in _breakers_of_workers(workshop)}
+    return WorkerOverview(
+        worker=worker,
+        held=tuple(workshop.work.held_tasks(worker_id=worker_id)),
+        silent_at=worker.heartbeat_at + timedelta(seconds=workshop.policy.silent_s),
+        breaker=breakers.get(worker_id),
+    )
 
 
 def task_places(workshop: Workshop, *, tenant: TenantId | None = None) -> list[Place]:
@@ -242,12 +254,28 @@ def breaker_status(workshop: Workshop, breaker: WorkBreaker | None) -> BreakerSt
     return breaker.status_at(workshop.clock.now()) if breaker else BreakerStatus.CLOSED
 
 
+def work_breakers(
+    workshop: Workshop, platform: Platform, *, tenant: TenantId | None
+) -> list[WorkBreaker]:
+    """Return the breakers of workers and sources whose tasks ever ended: of one tenant, or of all."""
+    every = workshop.work.list_work_breakers()
+    if tenant is None:
+        return every
+    mine = {(BreakerScope.WORKER, w.worker_id) for w in workshop.work.list_workers(tenant=tenant)}
+    mine |= {
+        (BreakerScope.SOURCE, str(spec.source_id))
+        for spec in platform.control.list_sources()
+        if spec.tenant_id == tenant
+    }
+    return [each for each in every if (each.scope, each.scope_id) in mine]
+
+
 def _breakers_of_workers(workshop: Workshop) -> list[WorkBreaker]:
     every = workshop.work.list_work_breakers()
     return [each for each in every if each.scope is BreakerScope.WORKER]
 
 
-def _own(workshop: Workshop, worker_id: str, tenant: TenantId | None) -> Worker:
+def own_worker(workshop: Workshop, worker_id: str, tenant: TenantId | None) -> Worker:
     """Return a worker that is of the caller's tenant, or raise ``NotFound``."""
     worker = workshop.work.get_worker(worker_id)
     if tenant not in (None, EVERY_TENANT, worker.tenant_id):

@@ -37,7 +37,7 @@ NOT_OURS = re.compile(
     re.IGNORECASE,
 )
 LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
-HAS_NO_ANSWER = {"up", "demo", "serve", "registry serve"}
+HAS_NO_ANSWER = {"up", "demo", "serve", "registry serve", "worker run"}
 
 
 def pages() -> list[str]:

@@ -1,0 +1,1 @@
+"""A worker outside Dagster: pulls tasks from the control plane over HTTP and reports what came of them."""
