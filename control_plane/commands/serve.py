@@ -11,7 +11,7 @@ from control_plane.commands.tokens import control_tokens, token_commands
 token_app = token_commands(
     control_tokens,
     whose="the control plane's",
-    roles="`viewer`, `operator` or `admin`.",
+    roles="`worker`, `viewer`, `operator` or `admin`.",
     lowest="viewer",
     opens="Whose things it shows; `*` for those who run the platform.",
 )

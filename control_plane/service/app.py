@@ -18,10 +18,11 @@ from starlette.responses import RedirectResponse, Response
 
 from control_plane.service.addresses import DASHBOARD, SESSION_COOKIE
 from control_plane.service.looping import Loop, Loops
+from control_plane.service.loops import work as work_loops
 from control_plane.service.openapi import ABOUT_API
 from control_plane.service.pages import home
 from control_plane.service.refusals import refusal
-from control_plane.service.routes import server, tokens
+from control_plane.service.routes import priority, server, tasks, tokens, workers
 from control_plane.service.services import Services
 from control_plane.web import docs_page
 from control_plane.web.answering import answer_errors
@@ -29,9 +30,15 @@ from control_plane.web.gate import Entrance, Gate
 from control_plane.web.openapi import described
 from penstock.errors import PenstockError
 
-ROUTERS: tuple[APIRouter, ...] = (tokens.router, server.router)
+ROUTERS: tuple[APIRouter, ...] = (
+    workers.router,
+    tasks.router,
+    priority.router,
+    tokens.router,
+    server.router,
+)
 PAGES: tuple[APIRouter, ...] = (home.router,)
-LOOPS: tuple[Loop, ...] = ()
+LOOPS: tuple[Loop, ...] = (*work_loops.loops,)
 PUBLIC = frozenset({"/", "/openapi.json", "/docs", "/docs.css", "/health"})
 """Paths for everybody."""
 OPEN = (DASHBOARD,)

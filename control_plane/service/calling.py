@@ -43,6 +43,7 @@ def signed(principal: Principal, reason: str | None = None) -> By:
 
 ServicesOf = Annotated[Services, Depends(services_of)]
 LoopsOf = Annotated[Loops, Depends(loops_of)]
+WorkerCaller = Annotated[Principal, Depends(needs(ControlRole.WORKER))]
 Viewer = Annotated[Principal, Depends(needs(ControlRole.VIEWER))]
 Operator = Annotated[Principal, Depends(needs(ControlRole.OPERATOR))]
 Admin = Annotated[Principal, Depends(needs(ControlRole.ADMIN))]

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from sqlalchemy import Engine
 
+from control_plane.service.waiting_room import WaitingRoom
 from control_plane.web.places import Places
 from penstock.access.limits import RequestLimits
 from penstock.access.tokens import Principal
@@ -15,8 +16,13 @@ from penstock.ports.audit_log import AuditLog
 from penstock.ports.clock import Clock
 from penstock.ports.tokens import Tokens
 from penstock.use_cases.access_tokens import admit_token
+from penstock.use_cases.coordination import Coordination
 from penstock.use_cases.platform import Platform
+from penstock.use_cases.work import Workshop
+from resources.control_db.outbox_tables import CHANNEL as OUTBOX
+from resources.control_db.signals import Signal, open_signal
 from resources.settings import Settings
+from resources.wiring import open_coordination, open_workshop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +52,26 @@ class Services:
     def streams(self) -> Places:
         """Room for followers of streams."""
         return Places(self.limits.streams)
+
+    @cached_property
+    def workshop(self) -> Workshop:
+        """The workers, and what they are given."""
+        return open_workshop(self.platform, self.settings)
+
+    @cached_property
+    def coordination(self) -> Coordination:
+        """The workflows."""
+        return open_coordination(self.platform)
+
+    @cached_property
+    def room(self) -> WaitingRoom:
+        """Where workers wait for tasks."""
+        return WaitingRoom(self.workshop)
+
+    @cached_property
+    def work_signal(self) -> Signal:
+        """What wakes those who wait for tasks; one thread waits for it."""
+        return open_signal(self.engine, OUTBOX)
 
     def admit(self, text: str) -> Principal | None:
         """Return the caller whom a token speaks for."""

@@ -28,7 +28,7 @@ def upgrade() -> None:
         sa.Column("revoked_by", sa.String(length=255)),
         sa.Column("last_used_at", _MOMENT),
         sa.CheckConstraint(
-            "role IN ('admin', 'operator', 'viewer')", name=op.f("ck_control_token_role")
+            "role IN ('admin', 'operator', 'viewer', 'worker')", name=op.f("ck_control_token_role")
         ),
         sa.PrimaryKeyConstraint("token_id", name=op.f("pk_control_token")),
     )

@@ -1,0 +1,36 @@
+"""What has to be done for workers again and again: give out tasks, and give up those that went silent."""
+
+from __future__ import annotations
+
+from control_plane.service.looping import Loop
+from control_plane.service.services import Services
+from penstock.use_cases.work import lose_silent_workers
+
+SIGNAL_S = 1.0
+SILENT_S = 2.0
+
+
+def give_out(services: Services) -> bool:
+    """Give what there is to those who wait at this server."""
+    return services.room.look()
+
+
+def listen(services: Services) -> bool:
+    """Have those who wait looked after as soon as somebody commits."""
+    services.work_signal.wait(SIGNAL_S)
+    if services.room.waiting:
+        services.room.notice()
+    return True
+
+
+def lose_silent(services: Services) -> float:
+    """Give up workers of which nothing was heard for too long."""
+    lose_silent_workers(services.workshop)
+    return SILENT_S
+
+
+loops = (
+    Loop(name="allotment", run_once=give_out),
+    Loop(name="work signals", run_once=listen),
+    Loop(name="silent workers", run_once=lose_silent),
+)
