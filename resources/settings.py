@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from penstock.registry.limits import RequestLimits
 from pydantic import BaseModel, ConfigDict, Field, Json, SecretStr, ValidationError
 
 from penstock.access.limits import RequestLimits

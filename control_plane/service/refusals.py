@@ -15,6 +15,7 @@ _STATUSES = {
     "undeclared_source": (404, "There is no such thing"),
     "illegal_move": (409, "Its state does not allow this"),
     "lane_busy": (409, "It is in hand"),
+    "lease_lost": (409, "Another has it by now"),
     "lane_paused": (409, "It is paused"),
     "nothing_to_do": (409, "It is so already"),
     "changed_meanwhile": (409, "It was changed meanwhile"),

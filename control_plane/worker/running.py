@@ -25,6 +25,8 @@ from penstock.errors import PenstockError
 CLAIM_WAIT_S = 20.0
 """How long a claim waits for a task at the server."""
 _MALFORMED = frozenset({400, 413, 422})
+_GIVEN_UP = frozenset({"illegal_move", "not_found"})
+"""What is wrong where the control plane does not count on this worker any more."""
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
@@ -197,7 +199,7 @@ class OutsideWorker:
             try:
                 self.calls.heartbeat()
             except Refused as error:
-                if error.problem in {"illegal_move", "not_found"} and not self._stopping.is_set():
+                if error.problem in _GIVEN_UP and not self._stopping.is_set():
                     _log.warning("given up by the control plane: %s", error)
                     self._quietly(self._register)
             except NoAnswer as error:
@@ -235,7 +237,7 @@ class OutsideWorker:
     def _patiently(self, ask: Callable[[], _T]) -> _T | None:
         """Ask until there is an answer, waiting longer each time; None once this worker stops.
 
-        A worker that was given up in the meantime waits for its next heartbeat to register anew.
+        A worker that was given up in the meantime registers anew.
         """
         tried = 0
         while not self._stopping.is_set():
@@ -245,10 +247,12 @@ class OutsideWorker:
                 _log.warning("%s", error)
                 self._stopping.wait(self._wait_s(tried, error))
             except Refused as error:
-                if error.problem not in {"illegal_move", "not_found", "changed_meanwhile"}:
+                if error.problem not in {*_GIVEN_UP, "changed_meanwhile"}:
                     raise
                 _log.warning("%s", error)
-                self._stopping.wait(self._wait_s(tried + 3, None))
+                if error.problem in _GIVEN_UP:
+                    self._quietly(self._register)
+                self._stopping.wait(self._wait_s(tried, None))
             tried += 1
         return None
 

@@ -88,7 +88,7 @@ _TASK_MOVES = {
     TaskMove.RELEASE: "The step before it is completed.",
     TaskMove.CLAIM: "A worker was given it.",
     TaskMove.START: "Its worker has begun; or, to publish, the queue has its batch.",
-    TaskMove.COMPLETE: "Its result is there.",
+    TaskMove.COMPLETE: "Its result is there; of a pending one, because the step before it has landed the batch.",
     TaskMove.POSTPONE: "It failed for now, or its lease expired: it is due again later.",
     TaskMove.FAIL: "It failed for good, or its retries are exhausted.",
     TaskMove.SKIP: "A step before it failed.",

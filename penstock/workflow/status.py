@@ -175,7 +175,12 @@ _WITH_A_WORKER = {
     _TM.STOP: _T.STOPPING,
 }
 TASK_TRANSITIONS: Mapping[TaskStatus, Mapping[TaskMove, TaskStatus]] = {
-    _T.PENDING: {_TM.RELEASE: _T.READY, _TM.SKIP: _T.SKIPPED, _TM.CANCEL: _T.CANCELLED},
+    _T.PENDING: {
+        _TM.RELEASE: _T.READY,
+        _TM.COMPLETE: _T.COMPLETED,
+        _TM.SKIP: _T.SKIPPED,
+        _TM.CANCEL: _T.CANCELLED,
+    },
     _T.READY: {
         _TM.CLAIM: _T.ASSIGNED,
         _TM.START: _T.RUNNING,

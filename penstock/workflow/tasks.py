@@ -120,17 +120,21 @@ def completed(
     told = telling.task_completed(
         case.workflow, case.turn, replace(done, worker_id=task.worker_id), now
     )
-    after = [done]
-    for later in case.tasks:
-        if later.source_id == task.source_id and later.position == task.position + 1:
-            after += _released(later, done, now)
+    after = [done, *_released(case, done, now)]
     return change_of(case, with_tasks(case, after), (told,), now=now)
 
 
-def _released(later: Task, done: Task, now: datetime) -> list[Task]:
-    if later.status is not TaskStatus.PENDING:
-        return []
-    return [moved_task(later, TaskMove.RELEASE, now=now, batch_id=done.batch_id)]
+def _released(case: Case, done: Task, now: datetime) -> list[Task]:
+    """Return the next step as ready; a batch that whoever collected has landed already is not landed again."""
+    for later in case.tasks:
+        is_next = later.source_id == done.source_id and later.position == done.position + 1
+        if not is_next or later.status is not TaskStatus.PENDING:
+            continue
+        if later.step is Step.TRANSFORM and done.batch_id is not None:
+            landed = moved_task(later, TaskMove.COMPLETE, now=now, batch_id=done.batch_id)
+            return [landed, *_released(case, landed, now)]
+        return [moved_task(later, TaskMove.RELEASE, now=now, batch_id=done.batch_id)]
+    return []
 
 
 def task_failed(

@@ -198,9 +198,7 @@ def heartbeat(
     worker_id: WorkerId, body: Beat, services: ServicesOf, caller: WorkerCaller
 ) -> Response:
     """Say that a worker is there. One that is gone registers anew."""
-    seen = work.beat(
-        services.workshop, worker_id, tenant=caller.only_tenant, details=body.details
-    )
+    seen = work.beat(services.workshop, worker_id, tenant=caller.only_tenant, details=body.details)
     return json_response(_worker(seen))
 
 
@@ -251,9 +249,7 @@ def list_workers(
     return json_response({"items": [_seen(services, each) for each in found]})
 
 
-@router.get(
-    "/workers/{worker_id}", response_model=SeenWorkerDocument, responses=problems(404, 422)
-)
+@router.get("/workers/{worker_id}", response_model=SeenWorkerDocument, responses=problems(404, 422))
 def get_worker(worker_id: WorkerId, services: ServicesOf, caller: Viewer) -> Response:
     """Show one worker."""
     found = work.worker_overview(services.workshop, worker_id, tenant=caller.only_tenant)
