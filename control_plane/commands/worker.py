@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from control_plane.worker.running import OutsideWorker
 
 _LOOK_S = 0.2
 app = typer.Typer(help="Work for a control plane from outside.", no_args_is_help=True)
@@ -36,12 +39,9 @@ def run(
     ] = None,
 ) -> None:
     """Pull tasks over HTTP and run a command for each, until Ctrl-C or SIGTERM; then end what is running."""
-    import logging
     import os
     import secrets
-    import signal
     import socket
-    from concurrent.futures import ThreadPoolExecutor, wait
 
     from control_plane.worker.calls import Calls
     from control_plane.worker.outside_command import OutsideCommand
@@ -50,8 +50,6 @@ def run(
 
     if not token:
         raise PenstockError("no token is given: use --token, or set PENSTOCK_WORKER_TOKEN")
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     host = socket.gethostname()
     # Of this process alone: one that comes after a crash must not wait until this one is given up.
     mine = worker_id or f"{host}-{os.getpid()}-{secrets.token_hex(3)}"
@@ -62,10 +60,22 @@ def run(
         capacity=capacity,
         details={"host": host, "pid": os.getpid()},
     )
+    typer.echo(f"worker {mine} works for {url}", err=True)
+    _until_stopped(worker)
+    calls.close()
+
+
+def _until_stopped(worker: OutsideWorker) -> None:
+    """Run a worker until it ends by itself, or a signal has it drain."""
+    import logging
+    import signal
+    from concurrent.futures import ThreadPoolExecutor, wait
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     asked: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _frame: asked.append(number))
-    typer.echo(f"worker {mine} works for {url}", err=True)
     # In a thread: a signal may come while this one holds a lock, and the handler must take none.
     with ThreadPoolExecutor(1) as pool:
         working = pool.submit(worker.run)
@@ -73,4 +83,3 @@ def run(
             if asked:
                 worker.stop()
         working.result()
-    calls.close()
