@@ -141,9 +141,10 @@ class Workflows(Protocol):
         ...
 
     def followed(self, *, limit: int) -> list[Followed]:
-        """Return the publish tasks of which something may be to be done, with the states of their batches.
+        """Return the publish tasks of which something is to be done, with the states of their batches.
 
-        Those that are ready in workflows that are RUNNING, and those in hand; the longest waiting first.
+        Those that are ready, in workflows that are RUNNING, and whose batch is admitted (or never will be); those in
+        hand whose batch is on its way to no target any more; and those that are to stop. The longest waiting first.
         """
         ...
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Annotated, Self, assert_never
+from typing import Annotated, Literal, Self, assert_never
 
 from pydantic import (
     AfterValidator,
@@ -78,7 +78,8 @@ class EventTrigger(BaseModel):
     """Which events that come in begin a turn."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    type: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+    type: Literal["archive_discovered"]
+    """The others that come in are of tasks and workers."""
     subject: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = None
     """Exactly, or with ``*`` at its end everything that begins so; without one, whatever it is about."""
     only_its_source: bool = False

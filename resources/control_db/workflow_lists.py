@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, and_, exists, func, or_, select, tuple_
+from sqlalchemy import Select, and_, exists, func, or_, select, text, tuple_
 
 from penstock.errors import NotFound
 from penstock.ports.workflows import Followed, Place, WorkflowFilter
-from penstock.publish.state import PublishState
+from penstock.publish.state import SETTLED, PublishState
 from penstock.workflow.records import Task, Turn, Workflow
 from penstock.workflow.status import (
     ENDED,
-    IN_HAND,
     Step,
     TaskStatus,
     TurnStatus,
@@ -23,12 +22,24 @@ from penstock.workflow.status import (
 )
 from resources.control_db.engine import Database
 from resources.control_db.rows import STATE_COLUMNS, state_of
-from resources.control_db.tables import publish_state
+from resources.control_db.tables import batch, dead_letter, publish_state
 from resources.control_db.workflow_rows import task_of, turn_of, workflow_of
-from resources.control_db.workflow_tables import workflow, workflow_task, workflow_turn
+from resources.control_db.workflow_tables import (
+    HELD,
+    READY,
+    UNDER_WAY,
+    workflow,
+    workflow_task,
+    workflow_turn,
+)
 
-_HELD = [str(status) for status in IN_HAND]
-_ENDED = [str(status) for status in ENDED]
+# Conditions of the partial indexes, in their words: with bound values no database would use them.
+_HELD = text(f"workflow_task.{HELD}")
+_READY = text(f"workflow_task.{READY}")
+_UNDER_WAY = text(f"workflow_turn.{UNDER_WAY}")
+_NOT_ENDED = [str(status) for status in WorkflowStatus if status not in ENDED]
+_WAITING_FOR_EVENTS = [s for s in _NOT_ENDED if s != WorkflowStatus.CANCELLING]
+_SETTLED = [str(status) for status in SETTLED]
 _BATCHES_AT_ONCE = 500
 
 
@@ -135,7 +146,7 @@ class SqlWorkflowLists(Database):
         """Return workflows whose schedule is due, the longest overdue first."""
         query = (
             select(workflow)
-            .where(workflow.c.next_due_at <= now, workflow.c.status.not_in(_ENDED))
+            .where(workflow.c.status.in_(_NOT_ENDED), workflow.c.next_due_at <= now)
             .order_by(workflow.c.next_due_at, workflow.c.workflow_id)
             .limit(limit)
         )
@@ -146,7 +157,7 @@ class SqlWorkflowLists(Database):
         query = (
             select(workflow)
             .where(workflow.c.kind == str(WorkflowKind.EVENT_DRIVEN))
-            .where(workflow.c.status.not_in([*_ENDED, str(WorkflowStatus.CANCELLING)]))
+            .where(workflow.c.status.in_(_WAITING_FOR_EVENTS))
             .where(workflow.c.spec["event"]["type"].as_string() == event_type)
             .order_by(workflow.c.workflow_id)
         )
@@ -168,7 +179,7 @@ class SqlWorkflowLists(Database):
         task = workflow_task.c
         query = (
             select(workflow_task)
-            .where(task.status.in_(_HELD), task.lease_expires_at <= now)
+            .where(_HELD, task.lease_expires_at <= now)
             .order_by(task.lease_expires_at, task.task_id)
             .limit(limit)
         )
@@ -181,7 +192,7 @@ class SqlWorkflowLists(Database):
             select(turn.workflow_id)
             .join(workflow, workflow.c.workflow_id == turn.workflow_id)
             .where(workflow.c.status == str(WorkflowStatus.RUNNING))
-            .where(turn.status == str(TurnStatus.RUNNING))
+            .where(_UNDER_WAY, turn.status == str(TurnStatus.RUNNING))
             .where(turn.deadline_at <= now, turn.error_code.is_(None))
             .order_by(turn.deadline_at, turn.turn_id)
             .limit(limit)
@@ -190,18 +201,23 @@ class SqlWorkflowLists(Database):
             return list(connection.execute(query).scalars())
 
     def followed(self, *, limit: int) -> list[Followed]:
-        """Return the publish tasks of which something may be to be done, with the states of their batches."""
-        task = workflow_task.c
-        running = workflow.c.status == str(WorkflowStatus.RUNNING)
-        query = (
-            select(workflow_task)
-            .join(workflow, workflow.c.workflow_id == task.workflow_id)
-            .where(task.step == str(Step.PUBLISH))
-            .where(or_(task.status.in_(_HELD), and_(task.status == str(TaskStatus.READY), running)))
-            .order_by(task.ready_at, task.task_id)
-            .limit(limit)
+        """Return the publish tasks of which something is to be done, with the states of their batches."""
+        task, state = workflow_task.c, publish_state.c
+        to_publish = select(workflow_task).where(task.step == str(Step.PUBLISH)).limit(limit)
+        on_its_way = and_(state.batch_id == task.batch_id, state.status.not_in(_SETTLED))
+        ended = or_(task.status == str(TaskStatus.STOPPING), ~exists().where(on_its_way))
+        held = to_publish.where(_HELD, ended).order_by(task.ready_at, task.task_id)
+        is_known = or_(
+            task.batch_id.is_(None),
+            exists().where(batch.c.batch_id == task.batch_id),
+            exists().where(dead_letter.c.subject == task.batch_id),
         )
-        tasks = self._tasks(query)
+        ready = (
+            to_publish.join(workflow, workflow.c.workflow_id == task.workflow_id)
+            .where(_READY, workflow.c.status == str(WorkflowStatus.RUNNING), is_known)
+            .order_by(task.ready_at, task.task_id)
+        )
+        tasks = [*self._tasks(held), *self._tasks(ready)]
         states = self._states({task.batch_id for task in tasks if task.batch_id})
         return [
             Followed(task=task, states=tuple(states.get(task.batch_id or "", ()))) for task in tasks
@@ -230,7 +246,8 @@ class SqlWorkflowLists(Database):
         query = (
             select(turn.workflow_id)
             .join(workflow, workflow.c.workflow_id == turn.workflow_id)
-            .where(turn.status == str(TurnStatus.COMPENSATING), workflow.c.status.in_(going))
+            .where(_UNDER_WAY, turn.status == str(TurnStatus.COMPENSATING))
+            .where(workflow.c.status.in_(going))
             .order_by(turn.begun_at, turn.turn_id)
             .limit(limit)
         )
@@ -240,7 +257,7 @@ class SqlWorkflowLists(Database):
     def tasks_of(self, worker_id: str) -> list[Task]:
         """Return the tasks that a worker has in hand, by id."""
         task = workflow_task.c
-        query = select(workflow_task).where(task.worker_id == worker_id, task.status.in_(_HELD))
+        query = select(workflow_task).where(_HELD, task.worker_id == worker_id)
         return self._tasks(query.order_by(task.task_id))
 
     def get_tasks(self, task_ids: Sequence[str]) -> list[Task]:

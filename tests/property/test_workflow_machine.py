@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +39,7 @@ from resources.control_db.store import SqlControlStore
 from tests.contracts.control_values import NOW
 from tests.contracts.workflow_values import ACME, BY, claim, coordination, create
 from tests.fixtures.clock import FixedClock
+from tests.property.depth import examples
 
 LEASE_S, DELAY_S, TRIES = 100, 60, 1
 STEPS = ("collect", "transform")
@@ -380,20 +380,15 @@ class WorkflowMachine(RuleBasedStateMachine):
             assert told.get(f"workflow_{name}", 0) == model.ended[name]
 
 
-def test_workflows_behave_as_the_model_says(
-    migrated_sqlite: Path, new_control_url: Callable[[str], str]
-) -> None:
+def test_workflows_behave_as_the_model_says(migrated_sqlite: Path) -> None:
     """Pause, resume, cancel, fail, retry, claim and complete in any order, with workers that are late."""
 
     class Machine(WorkflowMachine):
         template = migrated_sqlite
 
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        Machine,
-        settings=settings(
-            max_examples=40,
-            stateful_step_count=40,
-            deadline=None,
-            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-        ),
+    chosen = settings(
+        max_examples=examples(30),
+        stateful_step_count=40,
+        suppress_health_check=list(HealthCheck),
     )
+    run_state_machine_as_test(Machine, settings=chosen)
