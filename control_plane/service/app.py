@@ -19,10 +19,11 @@ from starlette.responses import RedirectResponse, Response
 from control_plane.service.addresses import DASHBOARD, SESSION_COOKIE
 from control_plane.service.looping import Loop, Loops
 from control_plane.service.loops import work as work_loops
+from control_plane.service.loops import workflows as workflow_loop
 from control_plane.service.openapi import ABOUT_API
 from control_plane.service.pages import home
 from control_plane.service.refusals import refusal
-from control_plane.service.routes import priority, server, tasks, tokens, workers
+from control_plane.service.routes import priority, server, tasks, tokens, workers, workflows
 from control_plane.service.services import Services
 from control_plane.web import docs_page
 from control_plane.web.answering import answer_errors
@@ -31,6 +32,7 @@ from control_plane.web.openapi import described
 from penstock.errors import PenstockError
 
 ROUTERS: tuple[APIRouter, ...] = (
+    workflows.router,
     workers.router,
     tasks.router,
     priority.router,
@@ -38,7 +40,10 @@ ROUTERS: tuple[APIRouter, ...] = (
     server.router,
 )
 PAGES: tuple[APIRouter, ...] = (home.router,)
-LOOPS: tuple[Loop, ...] = (*work_loops.loops,)
+LOOPS: tuple[Loop, ...] = (
+    *work_loops.loops,
+    workflow_loop.loop,
+)
 PUBLIC = frozenset({"/", "/openapi.json", "/docs", "/docs.css", "/health"})
 """Paths for everybody."""
 OPEN = (DASHBOARD,)

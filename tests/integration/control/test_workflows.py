@@ -1,0 +1,161 @@
+"""Workflows over HTTP: made once, seen by their own tenant alone, and moved by whoever may."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from penstock.batch.source import SourceSpec
+from penstock.identity.ids import SourceId, TenantId
+from resources.wiring import open_coordination
+from tests.fixtures.control_server import ControlServer
+
+BODY = {"name": "nightly", "sources": ["a", "b"], "priority": 2}
+
+
+@pytest.fixture
+def server(control: ControlServer) -> ControlServer:
+    """The server, with two sources of one tenant and one of another declared."""
+    specs = [("a", "acme"), ("b", "acme"), ("x", "other")]
+    control.services.platform.control.sync_sources(
+        [SourceSpec(source_id=SourceId(s), tenant_id=TenantId(t)) for s, t in specs]
+    )
+    return control
+
+
+def _ask(
+    server: ControlServer, method: str, path: str, *, tenant: str = "acme", **options: Any
+) -> tuple[int, dict[str, Any]]:
+    answer = server.request(method, path, tenant=tenant, **options)
+    return answer.status_code, answer.json()
+
+
+def _made(server: ControlServer, **values: Any) -> str:
+    server.services.clock.sleep(1)  # those of one moment are in no order
+    status, document = _ask(server, "POST", "/workflows", json={**BODY, **values})
+    assert status == 201
+    return str(document["workflow_id"])
+
+
+def test_a_workflow_is_made_once(server: ControlServer) -> None:
+    """With the same key and body it is the same one; with another body it is refused."""
+    key = {"Idempotency-Key": "k-1"}
+    status, made = _ask(server, "POST", "/workflows", json=BODY, headers=key)
+    assert (status, made["status"], made["tasks"]) == (201, "running", {"pending": 4, "ready": 2})
+    assert (made["tenant"], made["created_by"], made["can"]) == (
+        "acme",
+        "ada",
+        ["pause", "cancel", "retry", "rerun"],
+    )
+    assert _ask(server, "POST", "/workflows", json=BODY, headers=key) == (200, made)
+    status, problem = _ask(server, "POST", "/workflows", json={**BODY, "priority": 3}, headers=key)
+    assert (status, problem["code"]) == (422, "key_reused")
+    status, problem = _ask(server, "POST", "/workflows", json={**BODY, "sources": ["x"]})
+    assert (status, problem["code"]) == (404, "not_found")
+    status, _ = _ask(server, "POST", "/workflows", json={**BODY, "kind": "scheduled"})
+    assert status in {400, 422}
+
+
+def test_an_illegal_act_names_the_legal_ones(server: ControlServer) -> None:
+    """It is a 409, and changes nothing."""
+    made = _made(server)
+    status, paused = _ask(server, "PUT", f"/workflows/{made}/pause", json={"reason": "a move"})
+    assert (status, paused["status"], paused["can"]) == (200, "paused", ["resume", "cancel"])
+    status, problem = _ask(server, "PUT", f"/workflows/{made}/pause")
+    assert (status, problem["legal"]) == (409, ["resume", "cancel"])
+    assert "from paused it can: resume, cancel" in problem["detail"]
+    assert _ask(server, "PUT", f"/workflows/{made}/resume")[1]["status"] == "running"
+    assert _ask(server, "POST", f"/workflows/{made}/retry")[0] == 409
+    status, gone = _ask(server, "DELETE", f"/workflows/{made}?reason=never+mind")
+    assert (status, gone["status"], gone["cancelled_by"]) == (200, "cancelled", "ada")
+    assert gone["trouble"] == {"code": "cancelled", "message": "never mind"}
+    assert _ask(server, "DELETE", f"/workflows/{made}")[1]["legal"] == []
+
+
+def test_what_failed_is_done_again(server: ControlServer) -> None:
+    """A retry takes what failed, a rerun any task that has ended, and says what is not possible."""
+    made = _made(server, sources=["a"], steps=["collect"])
+    co = open_coordination(server.services.platform)
+    (task,) = co.workflows.list_tasks(made)
+    from penstock.use_cases.workflow_tasks import fail_task
+    from penstock.workflow.records import Trouble
+    from penstock.workflow.tasks import Report, claimed
+
+    now = co.now()
+    co.workflows.change_task(
+        task.task_id,
+        lambda case: claimed(case, task.task_id, worker_id="w", now=now, lease_s=30),
+    )
+    report = Report(task_id=task.task_id, fencing_token=1)
+    fail_task(co, report, Trouble(code="down", message="it is down"), passes=False)
+    status, shown = _ask(server, "GET", f"/workflows/{made}")
+    assert (status, shown["status"], shown["last_turns"][0]["status"]) == (200, "failed", "failed")
+    status, page = _ask(server, "GET", f"/workflows/{made}/tasks?status=failed")
+    assert page["items"][0]["trouble"] == {"code": "down", "message": "it is down"}
+    assert page["items"][0]["worker_id"] == "w"
+    assert _ask(server, "POST", f"/workflows/{made}/retry")[1]["status"] == "running"
+    again = {"task_id": task.task_id}
+    assert _ask(server, "POST", f"/workflows/{made}/rerun", json=again)[0] == 409
+    again = {"task_id": "0" * 32}
+    assert _ask(server, "POST", f"/workflows/{made}/rerun", json=again)[0] == 404
+
+
+def test_pages_go_on_where_the_last_ended(server: ControlServer) -> None:
+    """Whatever is made in between; tasks too."""
+    made = [_made(server) for _ in range(3)]
+    first = _ask(server, "GET", "/workflows?limit=2")[1]
+    _made(server)
+    rest = _ask(server, "GET", f"/workflows?limit=2&after={first['next']}")[1]
+    assert [w["workflow_id"] for w in [*first["items"], *rest["items"]]] == made[::-1]
+    assert rest["next"] is None
+    page = _ask(server, "GET", f"/workflows/{made[0]}/tasks?limit=4")[1]
+    more = _ask(server, "GET", f"/workflows/{made[0]}/tasks?limit=4&after={page['next']}")[1]
+    assert (len(page["items"]), len(more["items"]), more["next"]) == (4, 2, None)
+    assert _ask(server, "GET", f"/workflows/{made[0]}/tasks?turn=2")[0] == 404
+    for bad in ("/workflows?after=nowhere", f"/workflows/{made[0]}/tasks?after=a.b"):
+        assert _ask(server, "GET", bad)[0] == 400
+    _ask(server, "PUT", f"/workflows/{made[0]}/pause")
+    for query, found in (
+        ("status=paused", [made[0]]),
+        ("kind=scheduled", []),
+        ("source=b&status=paused", [made[0]]),
+        ("tenant=other", []),
+    ):
+        items = _ask(server, "GET", f"/workflows?{query}")[1]["items"]
+        assert [w["workflow_id"] for w in items] == found
+
+
+def test_a_tenant_sees_its_own_alone(server: ControlServer) -> None:
+    """Another's workflow is not there, in whatever way it is asked for; who runs the platform names the tenant."""
+    made = _made(server)
+    asks = [
+        ("GET", ""),
+        ("GET", "/tasks"),
+        ("PUT", "/pause"),
+        ("PUT", "/resume"),
+        ("DELETE", ""),
+        ("POST", "/retry"),
+    ]
+    for method, path in asks:
+        assert _ask(server, method, f"/workflows/{made}{path}", tenant="other")[0] == 404
+    assert _ask(server, "GET", "/workflows", tenant="other")[1]["items"] == []
+    assert _ask(server, "GET", "/workflows?tenant=acme", tenant="other")[1]["items"] == []
+    body = {**BODY, "tenant": "acme"}
+    assert _ask(server, "POST", "/workflows", tenant="other", json=body)[0] == 404
+    assert _ask(server, "POST", "/workflows", tenant="*", json=BODY)[0] == 400
+    assert _ask(server, "POST", "/workflows", tenant="*", json=body)[0] == 201
+    assert len(_ask(server, "GET", "/workflows?tenant=acme", tenant="*")[1]["items"]) == 2
+
+
+def test_a_viewer_looks_and_does_nothing(server: ControlServer) -> None:
+    """Acts take an operator."""
+    made = _made(server)
+    assert _ask(server, "GET", f"/workflows/{made}", role="viewer")[0] == 200
+    for method, path in (
+        ("POST", "/workflows"),
+        ("PUT", f"/workflows/{made}/pause"),
+        ("DELETE", f"/workflows/{made}"),
+    ):
+        options = {"json": BODY} if path == "/workflows" else {}
+        assert _ask(server, method, path, role="viewer", **options)[0] == 403
