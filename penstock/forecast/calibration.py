@@ -1,10 +1,10 @@
 """Quantiles of how late a batch comes, taken from how far earlier forecasts were off: a p90 is to hold 9 times in 10.
 
 Split conformal prediction (Vovk et al., 2005; Lei et al., 2018) on scores ``log(actual / point)``: the quantile told is
-the one of earlier scores at the level ``(n + 1) / n`` times the one that is wanted. Scores of the lane itself are
-weighed against those of all lanes at the same stage, which together count as :data:`POOLED_SCORES` of its own. What the
-level has to be is learnt while going, since load and targets change: adaptive conformal inference (Gibbs and Candès,
-2021), ``level += gamma * (missed - goal)``.
+the one of earlier scores at the level ``(n + 1) / n`` times the one that is wanted, n in batches. Scores of the lane
+itself are weighed against those of all lanes at the same stage, which together count as :data:`POOLED_SCORES` of its
+own. What the level has to be is learnt while going, since load and targets change: adaptive conformal inference (Gibbs
+and Candès, 2021), ``level += gamma * (missed - goal)``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MISSES_GOAL = 0.10
 """Share of forecasts whose p90 is to be missed."""
 POOLED_SCORES = 12.0
 """How many scores of its own those of all lanes are worth to a lane."""
-GAMMA = 0.05
+GAMMA = 0.03
 """How fast the level follows what is missed."""
 _SCORES_HALF_LIFE = 30.0
 _ENOUGH_SCORES = 8
@@ -82,7 +82,7 @@ class Calibration:
         return Quantiles(
             scores=np.concatenate([scores, pooled]),
             weights=np.concatenate([mine, weights]),
-            p90_level=self._levels[stage],
+            p90_level=_corrected(self._levels[stage], own),
         )
 
     def _scores_of(self, stage: Stage) -> list[Score]:
@@ -113,5 +113,10 @@ def _level(scores: Sequence[Score]) -> float:
     for score in scores:
         level += GAMMA * (float(score.missed) - MISSES_GOAL)
         level = min(_HIGHEST, max(_LOWEST, level))
-    corrected = level * (len(scores) + 1) / len(scores) if scores else level
-    return min(_HIGHEST, corrected)
+    return level
+
+
+def _corrected(level: float, own: Sequence[Score]) -> float:
+    """Return the level that a few scores need: those of one batch, forecast again and again, are one."""
+    count = POOLED_SCORES + len({score.at for score in own})
+    return min(_HIGHEST, level * (count + 1) / count)
