@@ -65,8 +65,8 @@ class Replay:
 
 
 def run(*, quick: bool = False) -> list[Result]:
-    """Replay four weeks of 12 sources under three seeds and two loads (three days of 6 sources if quick)."""
-    days, sources, seeds = (3.5, 6, (1,)) if quick else (28.0, 12, (1, 2, 3))
+    """Replay two weeks of 12 sources under three seeds and two loads (three days of 6 sources if quick)."""
+    days, sources, seeds = (3.5, 6, (1,)) if quick else (14.0, 12, (1, 2, 3))
     usual = [replayed(World(seed=seed, days=days, sources=sources)) for seed in seeds]
     loaded = [replayed(World(seed=seed, days=days, sources=sources, workers=1)) for seed in seeds]
     return [

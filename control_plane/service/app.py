@@ -18,12 +18,21 @@ from starlette.responses import RedirectResponse, Response
 
 from control_plane.service.addresses import DASHBOARD, SESSION_COOKIE
 from control_plane.service.looping import Loop, Loops
+from control_plane.service.loops import forecasts as forecasts_loop
 from control_plane.service.loops import work as work_loops
 from control_plane.service.loops import workflows as workflow_loop
 from control_plane.service.openapi import ABOUT_API
-from control_plane.service.pages import home
+from control_plane.service.pages import home, status
 from control_plane.service.refusals import refusal
-from control_plane.service.routes import priority, server, tasks, tokens, workers, workflows
+from control_plane.service.routes import (
+    forecasts,
+    priority,
+    server,
+    tasks,
+    tokens,
+    workers,
+    workflows,
+)
 from control_plane.service.services import Services
 from control_plane.web import docs_page
 from control_plane.web.answering import answer_errors
@@ -38,15 +47,17 @@ ROUTERS: tuple[APIRouter, ...] = (
     priority.router,
     tokens.router,
     server.router,
+    forecasts.router,
 )
-PAGES: tuple[APIRouter, ...] = (home.router,)
+PAGES: tuple[APIRouter, ...] = (home.router, status.router)
 LOOPS: tuple[Loop, ...] = (
     *work_loops.loops,
     workflow_loop.loop,
+    forecasts_loop.loop,
 )
 PUBLIC = frozenset({"/", "/openapi.json", "/docs", "/docs.css", "/health"})
 """Paths for everybody."""
-OPEN = (DASHBOARD,)
+OPEN = (DASHBOARD, status.STATUS)
 """Paths, with all below them, that look by themselves at who is calling: pages."""
 LARGE = ("/events",)
 """Paths where bodies may be larger."""
