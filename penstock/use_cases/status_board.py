@@ -198,7 +198,11 @@ def _day(day: str, days: Mapping[str, SourceDay]) -> BoardDay:
     elif found.late:
         status = DayStatus.LATE
     return BoardDay(
-        day=day, status=status, batches=found.batches, late=found.late, failed=found.failed
+        day=day,
+        status=status,
+        batches=found.batches,
+        late=max(0, found.late - found.failed),  # what failed is late too
+        failed=found.failed,
     )
 
 
