@@ -11,6 +11,7 @@ from control_plane.web.places import Places
 from penstock.access.limits import RequestLimits
 from penstock.access.tokens import Principal
 from penstock.ports.audit_log import AuditLog
+from penstock.ports.registry import LogSignal
 from penstock.ports.tokens import Tokens
 from penstock.use_cases.access_tokens import admit_token
 from penstock.use_cases.registry_platform import RegistryPlatform
@@ -23,12 +24,14 @@ class Backend:
     platform: RegistryPlatform
     tokens: Tokens
     audit: AuditLog
+    signal: LogSignal
+    """Wakes the followers of the change feed."""
     limits: RequestLimits = field(default_factory=RequestLimits)
     oidc: OidcBearer | None = None
     heartbeat_s: float = 15.0
     """Seconds after which a follower of the change feed is told that there is nothing new."""
-    poll_s: float = 0.5
-    """Seconds between two looks for new events on behalf of a follower."""
+    poll_s: float = 5.0
+    """Seconds after which to look for new events on behalf of a follower that nobody has woken."""
     close: Callable[[], None] = lambda: None
     """Let go of what is open."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -26,10 +26,10 @@ from control_plane.web.problem_responses import refused
 from penstock.access.tokens import Principal
 from penstock.ports.audit_log import AuditEntry
 from penstock.ports.registry import Held
-from penstock.registry.commands import Caller, Command, Create
+from penstock.registry.commands import Caller, Command, Create, Noted
 from penstock.registry.events import EventAction, StreamId, StreamKind
-from penstock.registry.identifiers import named
 from penstock.registry.problems import Problem, ProblemKind
+from penstock.use_cases.registry_audit import subject_of
 from penstock.use_cases.registry_commands import carry_out
 from penstock.use_cases.registry_platform import Done, RegistryPlatform
 from penstock.use_cases.registry_queries import get
@@ -56,31 +56,32 @@ class Acts:
         assert principal is not None, "the gate lets nobody in here without a token"
         return principal
 
-    @property
-    def caller(self) -> Caller:
-        """Who asks, as use cases know it."""
-        return as_caller(self.principal)
+    def doing(self, act: str) -> Caller:
+        """Return who asks, as use cases know it, and what the audit log is to say of what is asked."""
+        return replace(as_caller(self.principal), noted=self._noted(act))
 
-    def record(self, act: str, stream: StreamId | str, status: int, **details: Any) -> None:
-        """Put a command into the audit log: who, what, on what, and how it ended; never what was sent."""
+    def record(self, act: str, subject: str, status: int, **details: Any) -> None:
+        """Put a command that left no event into the audit log: who, what, on what, and how it ended."""
+        noted = self._noted(act)
+        self.backend.audit.record_act(
+            AuditEntry(
+                at=self.platform.clock.now(),
+                actor=self.principal.actor,
+                act=noted.act,
+                subject=subject,
+                details={**noted.details, "status": status, **details},
+            )
+        )
+
+    def _noted(self, act: str) -> Noted:
+        """Return what is said of every command; what was sent is not."""
         principal = self.principal
-        on = stream if isinstance(stream, str) else named(stream)
         known = {
             "tenant": principal.tenant_id,
             "role": str(principal.role),
             "token": principal.caller_id,
-            "status": status,
-            **details,
         }
-        self.backend.audit.record_act(
-            AuditEntry(
-                at=self.platform.clock.now(),
-                actor=principal.actor,
-                act=f"registry_{act}",
-                subject=on,
-                details=known,
-            )
-        )
+        return Noted(act=f"registry_{act}", details=known)
 
 
 @dataclass(frozen=True)
@@ -92,19 +93,22 @@ class Commands(Acts):
     def carry_out(self, act: str, command: Command) -> Response:
         """Carry out one command, record it, and answer with what it left."""
         answer = carry_out(
-            self.platform, command, self.caller, idempotency_key=self.idempotency_key
+            self.platform, command, self.doing(act), idempotency_key=self.idempotency_key
         )
-        return self.answered(act, command.stream, answer, made=isinstance(command, Create))
+        return self.answered(
+            act, subject_of(command.stream), answer, made=isinstance(command, Create)
+        )
 
     def answered(
-        self, act: str, stream: StreamId | str, answer: Done | Problem, *, made: bool = False
+        self, act: str, subject: str, answer: Done | Problem, *, made: bool = False
     ) -> Response:
-        """Record what became of a command, and return its response, or raise its problem."""
+        """Return the response of a command, or raise its problem; what has left no event is recorded here."""
         if isinstance(answer, Problem):
-            self.record(act, stream, answer.status)
+            self.record(act, subject, answer.status)
             raise refused(answer)
         status = CREATED if made or self._created(answer) else OK
-        self.record(act, stream, status)
+        if not answer.left_event:
+            self.record(act, subject, status)
         return done_response(answer, status=status)
 
     def _created(self, done: Done) -> bool:

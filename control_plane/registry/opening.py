@@ -27,6 +27,7 @@ def open_backend(settings: Settings, *, clock: Clock | None = None) -> Backend:
     from resources.control_db.store import SqlControlStore
     from resources.registry.store import SqlRegistryStore
     from resources.registry.tokens import SqlTokens
+    from resources.registry.waking import LogWaker
 
     clock = clock or SystemClock()
     if settings.database_url is None:
@@ -34,6 +35,12 @@ def open_backend(settings: Settings, *, clock: Clock | None = None) -> Backend:
     upgrade(settings.control_url)
     control = SqlControlStore(settings.control_url)
     issuer = settings.registry_oidc
+    waker = LogWaker(control.engine)
+
+    def close() -> None:
+        waker.close()
+        control.close()
+
     return Backend(
         platform=RegistryPlatform(
             store=SqlRegistryStore(control.engine),
@@ -42,18 +49,19 @@ def open_backend(settings: Settings, *, clock: Clock | None = None) -> Backend:
         ),
         tokens=SqlTokens.from_engine(control.engine),
         audit=control,
+        signal=waker,
         limits=settings.registry_limits,
         oidc=None if issuer is None else OidcBearer.of(issuer, clock),
-        close=control.close,
+        close=close,
     )
 
 
-def application(settings: Settings) -> FastAPI:
-    """Return the whole server over what settings describe: REST and pages."""
+def application(backend: Backend) -> FastAPI:
+    """Return the whole server over a backend, which it closes at its end: REST and pages."""
     from control_plane.registry.app import create_app
     from control_plane.registry.pages.router import router
 
-    return create_app(open_backend(settings), pages=router)
+    return create_app(backend, pages=router)
 
 
 def serve(settings: Settings, *, host: str, port: int, behind: str | None = None) -> None:
@@ -64,8 +72,9 @@ def serve(settings: Settings, *, host: str, port: int, behind: str | None = None
     from resources.registry.running import projecting
 
     require_free(host, port)
-    app = application(settings)
-    with projecting(settings.control_url, SystemClock()):
+    backend = open_backend(settings)
+    app = application(backend)
+    with projecting(settings.control_url, SystemClock(), backend.signal):
         uvicorn.run(
             app,
             host=host,

@@ -8,13 +8,14 @@ is never behind the log. The tenant is part of every key: source ``api`` is in e
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
 from penstock.identity.ids import SourceId, TenantId
+from penstock.ports.audit_log import AuditEntry
 from penstock.registry.events import Cursor, NewEvent, RecordedEvent, StreamId, StreamKind
 
 ABSENT = b""
@@ -188,10 +189,16 @@ class RegistryStore(Protocol):
     """Log and current rows, for one tenant at a time: no call returns anything of another's."""
 
     def append(
-        self, appends: Sequence[Append], *, requires: Sequence[Requirement] = (), now: datetime
+        self,
+        appends: Sequence[Append],
+        *,
+        requires: Sequence[Requirement] = (),
+        now: datetime,
+        entry: AuditEntry | None = None,
     ) -> Appended | VersionConflict | Unmet:
-        """Append events of one command, in one transaction; at most one of each stream.
+        """Append events of one command, and what the audit log says of it, in one transaction.
 
+        There is at most one event of each stream.
         With some but not all ``operation_id`` in the log already nothing is done either: it is a ``VersionConflict``
         of the first that is there.
         """
@@ -278,6 +285,14 @@ class RegistryChunk(RegistryStore, Protocol):
         self, entities: Sequence[StreamId], relationship_types: Sequence[str]
     ) -> dict[StreamId, list[StreamId]]:
         """Return what refers to entities of one source: relationships of these types, and what names them."""
+        ...
+
+
+class LogSignal(Protocol):
+    """Tells that the log may have gone on, so that nobody has to look all the time."""
+
+    def subscribe(self, wake: Callable[[], object]) -> Callable[[], None]:
+        """Have a function called, in another thread, whenever there may be more to read, until the answer is called."""
         ...
 
 

@@ -16,12 +16,22 @@ from penstock.registry.workflow import ReviewStep
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Noted:
+    """What the audit log is to say of a command, beside who, when and on what."""
+
+    act: str
+    details: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Caller:
     """On whose word a command is carried out."""
 
     tenant_id: TenantId
     actor: str
     """Who: what history and the audit log say."""
+    noted: Noted | None = None
+    """Where given, the command's events and an entry of the audit log are there together or not at all."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from datetime import datetime
 from typing import Any
 
 from penstock.errors import NotCanonical
 from penstock.identity.canonical import canonical_text
 from penstock.identity.digest import digest
+from penstock.ports.audit_log import AuditEntry
 from penstock.ports.registry import Appended, Held, Unmet, VersionConflict
 from penstock.registry.commands import Caller, Command, Create, Delete, Replace, Restore, RollBack
-from penstock.registry.events import RecordedEvent, StreamId
+from penstock.registry.events import EventAction, RecordedEvent, StreamId
 from penstock.registry.identifiers import (
     MAX_ACTOR_CHARACTERS,
     MAX_IDEMPOTENCY_KEY_CHARACTERS,
@@ -25,6 +27,7 @@ from penstock.registry.identifiers import (
     text_errors,
 )
 from penstock.registry.problems import Problem, ProblemError, ProblemKind
+from penstock.use_cases.registry_audit import done_entry, subject_of
 from penstock.use_cases.registry_decisions import Decision, Setting, decide, left_by
 from penstock.use_cases.registry_platform import BatchResult, Done, RegistryPlatform
 from penstock.use_cases.registry_refusals import is_contended
@@ -80,7 +83,7 @@ def carry_out_many(
         return batch
     if not atomic:
         return BatchResult(items=tuple(batch.one(n) for n in range(len(commands))))
-    answer = batch.together()
+    answer = replace(batch, whole=True).together()
     if isinstance(answer, Problem):
         return answer if len(commands) != 1 else BatchResult(items=(answer,))
     return BatchResult(items=answer)
@@ -113,6 +116,8 @@ class _Batch:
     operation_ids: Sequence[bytes]
     receipts: Sequence[Mapping[str, Any]]
     rules: Rules
+    whole: bool = False
+    """Whether the audit log has one entry for all of them."""
 
     @classmethod
     def of(
@@ -200,7 +205,8 @@ class _Batch:
         requires = list(dict.fromkeys(r for decision in decided for r in decision.requires))
         if not appends:
             return tuple(_done(decision, {}) for decision in decided)
-        result = self.platform.store.append(appends, requires=requires, now=now)
+        entry = self._entry(decided, now)
+        result = self.platform.store.append(appends, requires=requires, now=now, entry=entry)
         match result:
             case Appended(repeated=False):
                 streams = [append.event.stream for append in appends]
@@ -209,7 +215,16 @@ class _Batch:
             case Appended() | VersionConflict() | Unmet():
                 return None
 
-    def _view(self, now: Any) -> RegistryView:
+    def _entry(self, decided: Sequence[Decision], now: datetime) -> AuditEntry | None:
+        """Return what the audit log says of what was decided."""
+        count = len(decided)
+        if self.whole:
+            about = {"commands": count, "done": count}
+            return done_entry(self.caller, "batch", made=False, now=now, **about)
+        made = any(append.event.action is EventAction.CREATE for append in decided[0].appends)
+        return done_entry(self.caller, subject_of(decided[0].stream), made=made, now=now)
+
+    def _view(self, now: datetime) -> RegistryView:
         announced, doomed = set[StreamId](), set[StreamId]()
         if len(self.commands) > 1:
             for each in self.commands:

@@ -39,6 +39,7 @@ from penstock.registry.schemas import (
     StillInUse,
     UnknownVersion,
 )
+from penstock.use_cases.registry_audit import done_entry, subject_of
 from penstock.use_cases.registry_commands import COMMAND, MAX_REASON
 from penstock.use_cases.registry_decisions import left_by
 from penstock.use_cases.registry_platform import Done, RegistryPlatform
@@ -163,7 +164,9 @@ def _attempt(
         return found
     append = _append(asked, held, found, operation_id, receipt)
     requires = [*found.requires, *definitions.unchanged(but=asked.stream)]
-    match platform.store.append([append], requires=requires, now=now):
+    made = append.event.action is EventAction.CREATE
+    entry = done_entry(asked.caller, subject_of(asked.stream), made=made, now=now)
+    match platform.store.append([append], requires=requires, now=now, entry=entry):
         case Appended(repeated=False, held=[left]):
             return Done(stream=asked.stream, held=left, operation_id=operation_id)
         case Appended() | VersionConflict() | Unmet():

@@ -64,6 +64,11 @@ class Done:
     cascaded: tuple[StreamId, ...] = ()
     """What was deleted with it."""
 
+    @property
+    def left_event(self) -> bool:
+        """Whether it has left an event now."""
+        return self.operation_id is not None and not self.repeated
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BatchResult:
@@ -75,3 +80,8 @@ class BatchResult:
     def done(self) -> int:
         """How many were carried out."""
         return sum(isinstance(item, Done) for item in self.items)
+
+    @property
+    def left_event(self) -> bool:
+        """Whether any of them has left an event now."""
+        return any(isinstance(item, Done) and item.left_event for item in self.items)

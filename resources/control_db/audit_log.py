@@ -41,4 +41,4 @@ def add_act(connection: Connection, entry: AuditEntry) -> None:
     row = asdict(entry)
     row |= {name: storable_text(row[name]) for name in ("actor", "subject", "reason")}
     row["details"] = storable_json(dict(entry.details))
-    connection.execute(audit_entry.insert(), row)
+    connection.execute(audit_entry.insert().inline(), row)

@@ -13,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from penstock.errors import PenstockError
 from resources.control_db.engine import DatabaseUnreachable, open_engine
+from resources.registry.order import is_settled, settle
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 _ADVISORY_LOCK = 0x70656E73746F636B  # "penstock"
@@ -40,7 +41,8 @@ def current_revision(connection: Connection) -> str | None:
 def upgrade(database: str | URL | Engine) -> None:
     """Bring a database's schema up to date: all missing migrations in one transaction, or none.
 
-    Safe when many processes start at once: one migrates, the others wait and find it done.
+    Safe when many processes start at once: one migrates, the others wait and find it done. A log of the registry that
+    was restored into another server than it was written in is put in order there.
     Raises :class:`SchemaTooNew` for a database that a newer Penstock has migrated, and
     :class:`~resources.control_db.engine.DatabaseUnreachable` for one that does not answer.
     """
@@ -56,7 +58,7 @@ def upgrade(database: str | URL | Engine) -> None:
 
 def _upgrade(engine: Engine) -> None:
     with _connect(engine) as connection:
-        if _is_current(connection):
+        if _is_current(connection) and is_settled(connection):
             return
     with engine.begin() as connection:
         # On SQLite the transaction has begun with the write lock, which is lock enough.
@@ -64,6 +66,8 @@ def _upgrade(engine: Engine) -> None:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
         if not _is_current(connection):
             _run_migrations(connection)
+        if connection.dialect.name == "postgresql":
+            settle(connection)
 
 
 def _connect(engine: Engine) -> Connection:

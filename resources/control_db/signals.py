@@ -16,8 +16,8 @@ _AGAIN_S = 0.5
 class Signal(Protocol):
     """Tells that somebody else committed something."""
 
-    def wait(self, timeout_s: float) -> None:
-        """Return after a signal, or after ``timeout_s`` at the latest."""
+    def wait(self, timeout_s: float) -> bool:
+        """Return True when somebody may have committed, False after ``timeout_s`` without any sign of it."""
         ...
 
     def close(self) -> None:
@@ -39,7 +39,7 @@ def notify(connection: Connection, channel: str) -> None:
 
 
 class Notifications:
-    """LISTEN on a connection of its own; one that is lost is made anew after the next wait, which was a poll then."""
+    """LISTEN on a connection of its own; one that is lost is made anew, and whoever waits then is told to look."""
 
     def __init__(self, engine: Engine, channel: str) -> None:
         self._url = engine.url.set(drivername="postgresql")
@@ -52,17 +52,17 @@ class Notifications:
         self._connection = psycopg.connect(url, autocommit=True)
         self._connection.execute(f"LISTEN {self._channel}")
 
-    def wait(self, timeout_s: float) -> None:
-        """Return after a notification, or after ``timeout_s`` at the latest."""
+    def wait(self, timeout_s: float) -> bool:
+        """Return True after a notification, and where one may have been missed."""
         try:
             if self._connection is None:
                 self._listen()
-            assert self._connection is not None
-            for _ in self._connection.notifies(timeout=timeout_s, stop_after=1):
-                pass
+                return True
+            return any(True for _ in self._connection.notifies(timeout=timeout_s, stop_after=1))
         except psycopg.OperationalError:
             self.close()
             time.sleep(min(timeout_s, _AGAIN_S))
+            return True
 
     def close(self) -> None:
         """Stop listening."""
@@ -81,15 +81,16 @@ class FileChanges:
     def _version(self) -> int:
         return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
 
-    def wait(self, timeout_s: float) -> None:
-        """Return when someone has committed, or after ``timeout_s`` at the latest."""
+    def wait(self, timeout_s: float) -> bool:
+        """Return True when someone has committed, False after ``timeout_s`` without any."""
         give_up_at = time.monotonic() + timeout_s
         while (left_s := give_up_at - time.monotonic()) > 0:
             version = self._version()
             if version != self._seen:
                 self._seen = version
-                return
+                return True
             time.sleep(min(_FILE_POLL_S, left_s))
+        return False
 
     def close(self) -> None:
         """Close the connection."""

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
 
+import psycopg
 from sqlalchemy import (
     Connection,
     Row,
     Table,
     bindparam,
     delete,
+    exc,
     insert,
-    literal_column,
     select,
     tuple_,
 )
-from sqlalchemy.sql.elements import BindParameter, ColumnElement
+from sqlalchemy.sql.elements import BindParameter
 
+from penstock.ports.audit_log import AuditEntry
 from penstock.ports.registry import (
     ABSENT,
     Append,
@@ -31,6 +34,7 @@ from penstock.ports.registry import (
     VersionConflict,
 )
 from penstock.registry.events import StreamId
+from resources.control_db.audit_log import add_act
 from resources.control_db.engine import upsert
 from resources.registry.locks import enter
 from resources.registry.requirements import unmet
@@ -46,11 +50,6 @@ from resources.registry.rows import (
 )
 from resources.targets.registry_tables import registry_event, registry_gone, registry_reference
 
-TRANSACTION_ID = {
-    "postgresql": "CAST(CAST(pg_current_xact_id() AS text) AS bigint)",
-    "sqlite": "0",
-}
-"""SQL of the number that readers order the log by, before position."""
 Row_ = dict[str, Any]
 
 
@@ -67,23 +66,35 @@ def append_in(
     appends: Sequence[Append],
     requires: Sequence[Requirement],
     now: datetime,
+    entry: AuditEntry | None = None,
+    *,
+    careful: bool = False,
 ) -> Appended | VersionConflict:
-    """Append in a transaction that has written nothing yet; :class:`Refused` means that it has to be rolled back."""
-    if connection.dialect.name == "postgresql":
-        enter(connection, appends, requires)
+    """Append in a transaction that has written nothing yet; :class:`Refused` means that it has to be rolled back.
+
+    Operation ids that are in the log already are looked for where something else is not as expected; elsewhere they
+    are an ``IntegrityError``, upon which to try again with ``careful``.
+    """
+    # On SQLite there is one writer at a time, so positions are in the order of commits by themselves.
+    number = enter(connection, appends, requires) if _is_postgres(connection) else 0
     streams = [append.event.stream for append in appends]
     assert len(set(streams)) == len(streams), "an append has at most one event of each stream"
-    known = _known(connection, appends)
     rows = read_rows(connection, streams)
-    if appends and all(append.event.operation_id in known for append in appends):
-        return Appended(held=_held(rows, streams), repeated=True)
-    for append in appends:
-        if (conflict := _conflict(append, rows, known)) is not None:
-            return conflict
-    written = _write(connection, appends, rows, now) if appends else []
+    if careful or any(_conflict(append, rows, set()) for append in appends):
+        known = _known(connection, appends)
+        if appends and all(append.event.operation_id in known for append in appends):
+            return Appended(held=_held(rows, streams), repeated=True)
+        for append in appends:
+            if (conflict := _conflict(append, rows, known)) is not None:
+                return conflict
+    written = _write(connection, appends, rows, number, now, entry) if appends else []
     if (failed := unmet(connection, requires)) is not None:
         raise Refused(Unmet(requirement=failed))
     return Appended(held=written)
+
+
+def _is_postgres(connection: Connection) -> bool:
+    return connection.dialect.name == "postgresql"
 
 
 def _held(rows: Mapping[StreamId, Row[Any]], streams: Iterable[StreamId]) -> list[Any]:
@@ -114,16 +125,16 @@ def _write(
     connection: Connection,
     appends: Sequence[Append],
     rows: Mapping[StreamId, Row[Any]],
+    number: int,
     now: datetime,
+    entry: AuditEntry | None,
 ) -> list[Held | None]:
     """Write events, rows and what is beside them; return what each append leaves."""
     texts = [text_of(append.event.state) for append in appends]
     events = [
-        _event(append, text, rows.get(append.event.stream), now)
+        {**_event(append, text, rows.get(append.event.stream), now), "transaction_id": number}
         for append, text in zip(appends, texts, strict=True)
     ]
-    number: ColumnElement[int] = literal_column(TRANSACTION_ID[connection.dialect.name])
-    connection.execute(insert(registry_event).values(transaction_id=number).inline(), events)
     absent = [append.event.stream for append in appends if append.event.stream not in rows]
     ended = _ended(connection, absent)
     upserts: dict[Table, list[Row_]] = defaultdict(list)
@@ -142,12 +153,32 @@ def _write(
             written = _row(append, text, row, version, now)
             upserts[TABLES[stream.kind]].append(written)
             left.append(held_of(SimpleNamespace(**written), stream.kind))
-    for table, changed in upserts.items():
-        upsert(connection, table, changed)
-    _remove(connection, gone)
-    upsert(connection, registry_gone, versions)
-    _refer(connection, appends)
+    with _at_once(connection):
+        connection.execute(insert(registry_event).inline(), events)
+        for table, changed in upserts.items():
+            upsert(connection, table, changed)
+        _remove(connection, gone)
+        upsert(connection, registry_gone, versions)
+        _refer(connection, appends, rows)
+        if entry is not None:
+            add_act(connection, entry)
     return left
+
+
+@contextmanager
+def _at_once(connection: Connection) -> Iterator[None]:
+    """Send statements that answer nothing without waiting for each: on PostgreSQL all of them are one round trip."""
+    if not _is_postgres(connection):
+        yield
+        return
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    try:
+        with driver.pipeline():
+            yield
+    except psycopg.Error as error:
+        # What a pipeline raises at its end goes past SQLAlchemy.
+        raise exc.DBAPIError.instance(None, None, error, psycopg.Error) from error
 
 
 def _event(append: Append, text: str | None, row: Row[Any] | None, now: datetime) -> Row_:
@@ -239,15 +270,18 @@ def _remove(connection: Connection, streams: Sequence[StreamId]) -> None:
         connection.execute(statement, values)
 
 
-def _refer(connection: Connection, appends: Sequence[Append]) -> None:
-    """Keep what the states name in place of what they named before."""
+def _refer(
+    connection: Connection, appends: Sequence[Append], rows: Mapping[StreamId, Row[Any]]
+) -> None:
+    """Keep what the states name in place of what they named before; what was not there named nothing."""
     table = registry_reference
     new: list[Row_] = []
     for append in appends:
         stream = append.event.stream
         if append.event.state is not None and append.references is None:
             continue
-        connection.execute(delete(table).where(*matches(table, beside_of(stream))))
+        if stream in rows:
+            connection.execute(delete(table).where(*matches(table, beside_of(stream))))
         if append.event.state is None:
             continue
         new += [

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, text
 from penstock.identity.digest import digest
 from penstock.ports.registry import ABSENT, Append, Requirement, Sole, Unchanged
 from penstock.registry.events import StreamId
+from resources.registry.order import NUMBER
 from resources.targets.registry_tables import CHANNEL, LANE_LOCK_CLASS
 
 _STREAM_LOCK_CLASS = LANE_LOCK_CLASS + 1
@@ -27,17 +28,21 @@ _TAKE = text(
     "FROM unnest(CAST(:lanes AS text[])) AS lane "
     "UNION ALL SELECT pg_advisory_xact_lock(:stream_class, bucket)::text "
     "FROM unnest(CAST(:buckets AS int[])) AS bucket "
-    f"UNION ALL SELECT pg_notify('{CHANNEL}', '')::text"
+    f"UNION ALL SELECT pg_notify('{CHANNEL}', '')::text "
+    f"UNION ALL SELECT CAST({NUMBER} AS text)"
 )
 
 
 def enter(
     connection: Connection, appends: Sequence[Append], requires: Sequence[Requirement]
-) -> None:
-    """Take the locks of an append, and have its commit wake up who follows the log."""
+) -> int:
+    """Take the locks of an append, and have its commit wake up who follows the log.
+
+    Returns the number that readers order the append by: drawn last, once all locks are there.
+    """
     streams = [append.event.stream for append in appends]
     lanes = sorted({f"{stream.tenant_id}/{stream.source_id}" for stream in streams})
-    connection.execute(
+    answers = connection.scalars(
         _TAKE,
         {
             "lane_class": LANE_LOCK_CLASS,
@@ -46,6 +51,7 @@ def enter(
             "buckets": sorted({*map(_bucket, streams), *_required(requires)}),
         },
     ).all()
+    return int(answers[-1])
 
 
 def _required(requires: Iterable[Requirement]) -> Iterable[int]:

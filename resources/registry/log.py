@@ -1,13 +1,14 @@
 """Reading the log in the order of commits, and following it.
 
 On PostgreSQL transactions commit in another order than they draw numbers in. A reader therefore goes only as far as
-the oldest transaction that is still running, in the order of (transaction, position): nothing can come in before what
-it has read. A long transaction that writes, in whatever database of the server, holds readers up; none makes them skip.
+the oldest transaction of the database that is still running, in the order of (transaction, position): nothing can come
+in before what it has read. A long transaction that writes holds readers up; none makes them skip.
 On SQLite one transaction writes at a time, so positions are in the order of commits.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,17 +17,15 @@ from sqlalchemy import Connection, Engine, Row, literal_column, select, tuple_
 from sqlalchemy.sql.elements import ColumnElement
 
 from penstock.identity.ids import TenantId
+from penstock.ports.registry import LogSignal
 from penstock.registry.events import Cursor, RecordedEvent
 from penstock.registry.upcasting import CURRENT, Upcasters
-from resources.control_db.signals import open_signal
+from resources.registry.order import WATERMARK
 from resources.registry.rows import recorded_of
-from resources.targets.registry_tables import CHANNEL, registry_event
+from resources.registry.waking import LogWaker
+from resources.targets.registry_tables import registry_event
 
-_WATERMARK: ColumnElement[int] = literal_column(
-    "CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint)"
-)
-_LATECOMERS_S = 0.02
-"""How soon to look again where events are committed that have to wait for an older transaction."""
+_WATERMARK: ColumnElement[int] = literal_column(WATERMARK)
 AT_ONCE = 1_000
 
 
@@ -90,38 +89,31 @@ class RegistryLog:
 
 
 class Waiter:
-    """Waits for the log to go on."""
+    """Waits for the log to go on: until a signal tells, and at the latest until it is time to look anyway."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, signal: LogSignal | None = None) -> None:
+        """Use a signal that others use too, or one of its own."""
         self._engine = engine
-        self._postgres = engine.dialect.name == "postgresql"
-        self._signal = open_signal(engine, CHANNEL)
+        self._own = LogWaker(engine) if signal is None else None
+        self._woken = threading.Event()
+        self._leave = (signal or self._own).subscribe(self._woken.set)  # type: ignore[union-attr]
 
     def __enter__(self) -> Waiter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._signal.close()
+        self._leave()
+        if self._own is not None:
+            self._own.close()
 
     def wait(self, after: Cursor, *, timeout_s: float) -> bool:
         """Return True as soon as there are events after a place, False after so many seconds without any."""
         give_up_at = time.monotonic() + timeout_s
         while True:
-            there, readable = self._look(after)
+            self._woken.clear()
+            with self._engine.connect().execution_options(penstock_reading=True) as connection:
+                readable = bool(rows_in(connection, after, limit=1))
             left_s = give_up_at - time.monotonic()
             if readable or left_s <= 0:
                 return readable
-            if there:
-                # Only an older transaction, still running, keeps them from being read.
-                time.sleep(min(_LATECOMERS_S, left_s))
-            else:
-                self._signal.wait(left_s)
-
-    def _look(self, after: Cursor) -> tuple[bool, bool]:
-        """Say whether anything comes after a place, and whether it can be read."""
-        first = select(registry_event.c.position).where(later(after)).limit(1)
-        with self._engine.connect().execution_options(penstock_reading=True) as connection:
-            there = connection.execute(first).first() is not None
-            if not there or not self._postgres:
-                return there, there
-            return there, bool(rows_in(connection, after, limit=1))
+            self._woken.wait(left_s)

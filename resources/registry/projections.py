@@ -23,12 +23,14 @@ from sqlalchemy import Connection, Engine, Row, delete, func, insert, or_, selec
 
 from penstock.errors import NotFound, PenstockError
 from penstock.ports.clock import Clock
+from penstock.ports.registry import LogSignal
 from penstock.registry.events import Cursor
 from resources.control_db.engine import Database, insert_if_new
 from resources.registry.log import Waiter, rows_in
 from resources.targets.registry_tables import registry_projection
 
-AT_ONCE = 1_000
+AT_ONCE = 5_000
+"""Events of one step: as many share a transaction, and what they write is sorted together."""
 LEASE_S = 15.0
 _LOCK_CLASS = 1380275031
 
@@ -180,9 +182,11 @@ class ProjectionRunner(Database):
             count += events
         return count
 
-    def run(self, stop: threading.Event, *, poll_s: float = 1.0) -> None:
+    def run(
+        self, stop: threading.Event, *, poll_s: float = 1.0, signal: LogSignal | None = None
+    ) -> None:
         """Keep all projections up to date until told to stop, which takes ``poll_s`` at most."""
-        with Waiter(self.engine) as waiter:
+        with Waiter(self.engine, signal) as waiter:
             while not stop.is_set():
                 for name in self._projections:
                     while not stop.is_set() and self.step(name) == self._at_once:

@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from penstock.ports.clock import Clock
+from penstock.ports.registry import LogSignal
 from resources.control_db.engine import open_engine
 from resources.registry.projections import ProjectionRunner
 from resources.registry.seals import Seal
@@ -28,13 +29,14 @@ def runner_of(engine: Engine, clock: Clock) -> ProjectionRunner:
 
 
 @contextmanager
-def projecting(url: str, clock: Clock) -> Iterator[None]:
+def projecting(url: str, clock: Clock, signal: LogSignal) -> Iterator[None]:
     """Keep the projections of the registry behind a URL up to date in a thread, on connections of its own.
 
     Any number of processes may do so: they take turns. A database that is away is tried again.
     """
     stop = threading.Event()
-    thread = threading.Thread(target=_run, args=(url, clock, stop), name="registry projections")
+    arguments = (url, clock, stop, signal)
+    thread = threading.Thread(target=_run, args=arguments, name="registry projections")
     thread.start()
     try:
         yield
@@ -43,12 +45,12 @@ def projecting(url: str, clock: Clock) -> Iterator[None]:
         thread.join()
 
 
-def _run(url: str, clock: Clock, stop: threading.Event) -> None:
+def _run(url: str, clock: Clock, stop: threading.Event, signal: LogSignal) -> None:
     engine = open_engine(url)
     runner = runner_of(engine, clock)
     while not stop.is_set():
         try:
-            runner.run(stop, poll_s=_POLL_S)
+            runner.run(stop, poll_s=_POLL_S, signal=signal)
         except (SQLAlchemyError, OSError) as error:
             _log.warning("the registry's projections stand still: %s", error)
             stop.wait(_AGAIN_S)

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine, Select, exc, func, literal_column, se
 
 from penstock.errors import InvalidIdentifier
 from penstock.identity.ids import SourceId, TenantId
+from penstock.ports.audit_log import AuditEntry
 from penstock.ports.registry import (
     Append,
     Appended,
@@ -52,16 +53,26 @@ class SqlRegistryStore(Database):
     # Writing ------------------------------------------------------------------------------------------------
 
     def append(
-        self, appends: Sequence[Append], *, requires: Sequence[Requirement] = (), now: datetime
+        self,
+        appends: Sequence[Append],
+        *,
+        requires: Sequence[Requirement] = (),
+        now: datetime,
+        entry: AuditEntry | None = None,
     ) -> Appended | VersionConflict | Unmet:
-        """Append events of one command, in one transaction; at most one of each stream."""
+        """Append events of one command, in one transaction with its audit entry; at most one of each stream."""
         moment = now if now.tzinfo is None else now.astimezone(UTC)  # naive ones are refused below
+        careful = False
         for left in range(_TRIES - 1, -1, -1):
             try:
                 with self._writing() as connection:
-                    return append_in(connection, appends, requires, moment)
+                    return append_in(connection, appends, requires, moment, entry, careful=careful)
             except Refused as refused:
                 return refused.answer
+            except exc.IntegrityError:
+                if careful:
+                    raise
+                careful = True
             except exc.OperationalError as error:
                 state = getattr(error.orig, "sqlstate", None)
                 if state == _TOO_LARGE:

@@ -20,6 +20,7 @@ from penstock.identity.ids import SourceId, TenantId
 from penstock.plan.operations import Action
 from penstock.ports.target import ApplyContext
 from penstock.registry.events import StreamKind
+from resources.registry.order import NUMBER
 from resources.targets.binary_copy import binary_copy
 
 _SHARED = (
@@ -281,7 +282,7 @@ def _load_postgres(connection: Connection, rows: pa.Table, shared: Sequence[Any]
     assert driver is not None
     sequence = "pg_get_serial_sequence('registry_event', 'position')"
     with driver.cursor() as cursor:
-        number = f"SELECT nextval({sequence}), pg_current_xact_id()::text::bigint"
+        number = f"SELECT nextval({sequence}), {NUMBER}"
         after, transaction = cursor.execute(number).fetchone()
         names = ", ".join((*_SHARED, *_OWN, _VERSION))
         with cursor.copy(f"COPY registry_event ({names}) FROM STDIN (FORMAT BINARY)") as copy:

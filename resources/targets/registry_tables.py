@@ -63,8 +63,8 @@ registry_event = Table(
     Index("ux_registry_event_operation_id", "operation_id", unique=True),
     Index("ix_registry_event_commit_order", "transaction_id", "position"),
 )
-"""``transaction_id`` is the transaction's own number on PostgreSQL (xid8, never used again): with the oldest one
-still running it tells how far the log can be read without skipping what commits late."""
+"""``transaction_id`` is the transaction's own number on PostgreSQL (xid8, never used again) plus the shift of the
+server: with the oldest one still running it tells how far the log can be read without skipping what commits late."""
 
 STREAM_HASH = "hashtextextended((key || COALESCE(to_key, ''::text)), (0)::bigint)"
 """What PostgreSQL finds a stream's events by: 8 bytes, where the keys themselves would cost the bulk load a third."""
@@ -177,6 +177,14 @@ registry_seal = Table(
     Column("sealed_at", UtcTimestamp, nullable=False),
 )
 """A chain of hashes over the log, block by block."""
+
+registry_server = Table(
+    "registry_server",
+    metadata,
+    Column("system_identifier", BigInteger, primary_key=True, autoincrement=False),
+    Column("shift", BigInteger, nullable=False),
+)
+"""On PostgreSQL, the server that the log lives in, and what is added to its transactions' numbers; one row."""
 
 target_fence = Table(
     "target_fence",

@@ -13,6 +13,7 @@ from sqlalchemy import text
 from penstock.identity.ids import SourceId, TenantId
 from penstock.ports.registry import ABSENT, Append, Appended, RegistryStore
 from penstock.registry.events import API_SOURCE, EventAction, NewEvent, StreamId, StreamKind
+from resources.registry.order import WATERMARK
 from resources.registry.store import SqlRegistryStore
 
 ACME, OTHER = TenantId("acme"), TenantId("other")
@@ -124,14 +125,11 @@ def keys(streams: Sequence[StreamId]) -> list[str]:
 def settled(store: SqlRegistryStore) -> None:
     """Return once all that has committed can be read in the log.
 
-    A transaction in any database of the server holds readers up for as long as it runs: those of other tests too.
+    A transaction of the same database holds readers up for as long as it runs.
     """
     if store.engine.dialect.name != "postgresql":
         return
-    late = text(
-        "SELECT count(*) FROM registry_event "
-        "WHERE transaction_id >= CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint)"
-    )
+    late = text(f"SELECT count(*) FROM registry_event WHERE transaction_id >= {WATERMARK}")
     give_up_at = time.monotonic() + 60
     with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         while connection.scalar(late):

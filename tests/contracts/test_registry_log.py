@@ -10,17 +10,23 @@ from queue import Queue
 import pyarrow as pa
 import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
 
 from penstock.batch.rows import Kind
 from penstock.identity.ids import SourceId, TenantId
 from penstock.ports.registry import ABSENT, Appended, Search, Unreferenced, VersionConflict
-from penstock.ports.target import Applied
+from penstock.ports.target import Applied, Unavailable
 from penstock.registry.events import Cursor, EventAction, RecordedEvent, StreamId, StreamKind
 from penstock.registry.upcasting import EventTooNew, Form, Upcasters
+from resources.clock import SystemClock
 from resources.control_db.engine import open_engine
+from resources.control_db.schema import upgrade
 from resources.registry.appending import append_in
-from resources.registry.log import RegistryLog
+from resources.registry.log import RegistryLog, Waiter
+from resources.registry.running import runner_of
+from resources.registry.seals import SealVerifier
 from resources.registry.store import SqlRegistryStore
+from resources.registry.waking import LogWaker
 from resources.targets.registry import SourceOfAnother, open_registry
 from tests.contracts.registry_values import (
     SettledStore,
@@ -35,6 +41,8 @@ from tests.contracts.registry_values import (
 from tests.unit.targets.chunks import CONTEXT, Change, chunk, created
 
 START = Cursor()
+LISTENERS = "FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+END_LISTENERS = f"SELECT count(pg_terminate_backend(pid)) {LISTENERS}"
 
 
 @pytest.fixture
@@ -91,6 +99,25 @@ def test_what_never_commits_is_never_seen(postgres: SqlRegistryStore) -> None:
         slow.rollback()
     settled(postgres)
     assert read(postgres) == ["quick"]
+
+
+@pytest.mark.postgres
+def test_transactions_of_other_databases_hold_nobody_up(
+    postgres: SqlRegistryStore, new_control_url: Callable[[str], str]
+) -> None:
+    """One that writes elsewhere on the server may take as long as it likes; one in the same database may not."""
+    elsewhere = open_engine(new_control_url("postgres"))
+    draw = text("SELECT pg_current_xact_id()")
+    with elsewhere.connect() as foreign, postgres.engine.connect() as own:
+        foreign.execute(draw)
+        create(postgres, entity("a"))
+        assert read(postgres) == ["a"]
+        own.execute(draw)
+        create(postgres, entity("b"))
+        assert read(postgres) == ["a"]
+        own.rollback()
+        assert read(postgres) == ["a", "b"]
+    elsewhere.dispose()
 
 
 @pytest.mark.postgres
@@ -190,14 +217,124 @@ def test_silence_is_told_too(store: SqlRegistryStore) -> None:
 
 @pytest.mark.postgres
 def test_a_lost_connection_is_made_anew(postgres: SqlRegistryStore) -> None:
-    """The server ends the listening session; events are seen all the same."""
-    thread, seen = followed(postgres, 1, poll_s=0.2)
+    """The server ends the listening session; events are seen all the same, long before the next poll."""
+    thread, seen = followed(postgres, 1, poll_s=60)
     with postgres.engine.connect() as admin:
-        query = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"
-        assert admin.scalar(text(query)) == 1
+        assert admin.scalar(text(END_LISTENERS)) == 1
     create(postgres, entity("a"))
     assert seen.get(timeout=60) == "a"
     thread.join(20)
+
+
+@pytest.mark.postgres
+def test_what_had_to_wait_is_told_when_it_can_be_read(postgres: SqlRegistryStore) -> None:
+    """An event behind an older transaction comes once that has ended, though it ends without a word."""
+    thread, seen = followed(postgres, 1, poll_s=60)
+    with postgres.engine.connect() as slow:
+        slow.execute(text("SELECT pg_current_xact_id()"))
+        create(postgres, entity("a"))
+        assert read(postgres) == []
+        slow.rollback()
+    assert seen.get(timeout=20) == "a"
+    thread.join(20)
+
+
+def test_a_lost_wake_costs_time_and_no_event(store: SqlRegistryStore) -> None:
+    """Without anybody to wake it a follower finds what there is when it looks by itself."""
+
+    class Deaf:
+        def subscribe(self, wake: Callable[[], object]) -> Callable[[], None]:
+            return lambda: None
+
+    create(store, entity("a"))
+    with Waiter(store.engine, Deaf()) as waiter:
+        assert not waiter.wait(store.read_log(START, limit=1)[0].cursor, timeout_s=0.01)
+        create(store, entity("b"))
+        assert waiter.wait(store.read_log(START, limit=1)[0].cursor, timeout_s=0.01)
+
+
+def test_followers_of_a_process_share_a_listener(store: SqlRegistryStore) -> None:
+    """However many follow, one session listens, and all of them are woken."""
+    waker = LogWaker(store.engine)
+    woken = [threading.Event() for _ in range(5)]
+    leave = [waker.subscribe(each.set) for each in woken]
+    if store.engine.dialect.name == "postgresql":
+        with store.engine.connect() as connection:
+            assert connection.scalar(text(f"SELECT count(*) {LISTENERS}")) == 1
+    leave[0]()
+    for each in woken:
+        each.clear()
+    create(store, entity("a"))
+    assert all(each.wait(20) for each in woken[1:])
+    assert not woken[0].is_set()
+    waker.close()
+
+
+# Moved to another server -----------------------------------------------------------------------------------------
+
+
+def server(store: SqlRegistryStore, **values: int) -> None:
+    """Change what a database says of the server that it lives in."""
+    changes = ", ".join(f"{name} = {name} + {value}" for name, value in values.items())
+    with store.engine.begin() as connection:
+        connection.execute(text(f"UPDATE registry_server SET {changes}"))
+
+
+@pytest.fixture
+def moved(postgres: SqlRegistryStore) -> SqlRegistryStore:
+    """A store with one event, restored from the dump of a server that was a million transactions ahead."""
+    server(postgres, shift=1_000_000)
+    create(postgres, entity("old"))
+    settled(postgres)
+    runner = runner_of(postgres.engine, SystemClock())
+    assert {runner.catch_up(name) for name in runner.names} == {1}
+    server(postgres, shift=-1_000_000, system_identifier=-1)
+    return postgres
+
+
+@pytest.mark.postgres
+def test_a_log_that_was_moved_goes_on_behind_what_was_there(moved: SqlRegistryStore) -> None:
+    """A dump from a server with higher numbers is put in order at start: new events come last, once, for everybody."""
+    upgrade(moved.engine)
+    (old,) = moved.read_log(START, limit=9)
+    create(moved, entity("new"))
+    open_registry(moved.engine).apply(chunk([created("p", n=1)]), CONTEXT)
+    settled(moved)
+    assert read(moved) == ["old", "new", "p"]
+    assert read(moved, old.cursor) == ["new", "p"]
+    runner = runner_of(moved.engine, SystemClock())
+    assert {runner.catch_up(name) for name in runner.names} == {2}
+    assert SealVerifier(moved.engine).verify().events == 3
+    upgrade(moved.engine)
+    create(moved, entity("later"))
+    settled(moved)
+    assert read(moved)[-1] == "later"
+
+
+@pytest.mark.postgres
+def test_a_log_that_was_moved_is_not_written_to_before_it_is_in_order(
+    moved: SqlRegistryStore,
+) -> None:
+    """A process that was running all along neither appends nor reads, and its error says what to do."""
+    for act in (lambda: create(moved, entity("new")), lambda: read(moved)):
+        with pytest.raises(DBAPIError, match="comes from another server") as raised:
+            act()
+        assert "penstock registry verify" in str(raised.value)
+    outcome = open_registry(moved.engine).apply(chunk([created("p", n=1)]), CONTEXT)
+    assert isinstance(outcome, Unavailable)
+    assert "comes from another server" in outcome.message
+    with moved.engine.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM registry_event")) == 1
+
+
+@pytest.mark.postgres
+def test_a_clone_of_a_server_is_told_by_its_numbers(moved: SqlRegistryStore) -> None:
+    """A copied machine has its original's identity; numbers that are ahead of the server's own give a dump away."""
+    server(moved, system_identifier=1)
+    upgrade(moved.engine)
+    create(moved, entity("new"))
+    settled(moved)
+    assert read(moved) == ["old", "new"]
 
 
 # Published operations and commands -----------------------------------------------------------------------------

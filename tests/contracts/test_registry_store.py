@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from penstock.identity.ids import SourceId
+from penstock.ports.audit_log import AuditEntry
 from penstock.ports.registry import (
     ABSENT,
     Appended,
@@ -28,6 +29,7 @@ from penstock.ports.registry import (
     VersionConflict,
 )
 from penstock.registry.events import Cursor, EventAction, StreamId, StreamKind
+from resources.control_db.audit_log import SqlAuditLog
 from resources.control_db.engine import open_engine
 from tests.contracts.registry_values import (
     ACME,
@@ -64,6 +66,17 @@ def store(
 
 def log_of(store: RegistryStore, tenant: Any = None) -> list[str]:
     return [event.stream.key for event in store.read_log(START, limit=1000, tenant=tenant)]
+
+
+def acts_of(store: RegistryStore) -> list[str]:
+    """Return what the audit log says was done to, oldest first."""
+    if isinstance(store, MemoryRegistryStore):
+        return [entry.subject for entry in store.acts]
+    assert isinstance(store, SettledStore)
+    audit = SqlAuditLog(store.engine.url)
+    subjects = [entry.subject for entry in audit.list_acts()]
+    audit.close()
+    return subjects[::-1]
 
 
 # Appending ----------------------------------------------------------------------------------------------------
@@ -493,3 +506,26 @@ def test_the_log_is_read_from_any_place(store: RegistryStore) -> None:
     mine = store.read_log(START, limit=3, tenant=ACME)
     assert keys([event.stream for event in mine]) == ["k1", "k3", "k5"]
     assert store.read_log(whole[-1].cursor, limit=5) == []
+
+
+# The audit log ------------------------------------------------------------------------------------------------
+
+
+def test_an_entry_of_the_audit_log_stands_and_falls_with_its_events(store: RegistryStore) -> None:
+    """It is written with the events of its command, and with nothing that was refused or done before."""
+
+    def entry(subject: str) -> AuditEntry:
+        return AuditEntry(at=at(0), actor="ann", act="registry_entity.create", subject=subject)
+
+    made = write(entity("ann"), {}, expected=ABSENT, name="once")
+    assert isinstance(store.append([made], now=at(0), entry=entry("first")), Appended)
+    again = store.append([made], now=at(0), entry=entry("again"))
+    assert isinstance(again, Appended)
+    assert again.repeated
+    late = write(entity("ann"), {}, expected=ABSENT)
+    assert isinstance(store.append([late], now=at(1), entry=entry("late")), VersionConflict)
+    missing = [Present(any_of=(entity("nobody"),))]
+    alone = write(entity("bob"), {}, expected=ABSENT)
+    unmet = store.append([alone], requires=missing, now=at(1), entry=entry("unmet"))
+    assert isinstance(unmet, Unmet)
+    assert acts_of(store) == ["first"]

@@ -38,6 +38,7 @@ router = APIRouter(
     tags=["Batches"], route_class=StrictRoute, dependencies=[Depends(needs(Role.WRITER))]
 )
 MOST_COMMANDS = 1000
+ACT = "batch.carry_out"
 REFUSED = 422
 Expected = Annotated[
     Tag | None,
@@ -278,14 +279,16 @@ def carry_out_batch(body: NewBatch, commands: CommandsOf) -> Response:
     answer = carry_out_many(
         commands.platform,
         wanted,
-        commands.caller,
+        commands.doing(ACT),
         atomic=body.atomic,
         idempotency_key=commands.idempotency_key,
     )
     done = answer.done if isinstance(answer, BatchResult) else 0
+    left = answer.left_event if isinstance(answer, BatchResult) else False
     refused = isinstance(answer, Problem) or (body.atomic and done < len(wanted))
     status = REFUSED if refused else 200
-    commands.record("batch.carry_out", "batch", status, commands=len(wanted), done=done)
+    if not (body.atomic and left):
+        commands.record(ACT, "batch", status, commands=len(wanted), done=done)
     result = of(answer)
     if refused:
         raise _refusal(result)

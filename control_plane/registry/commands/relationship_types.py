@@ -47,7 +47,7 @@ def declare_relationship_type(
         commands.platform,
         name,
         body.model_dump(mode="json"),
-        commands.caller,
+        commands.doing("relationship_type.declare"),
         expected=ABSENT if absent else commands.expected(stream),
         reason=reason,
         idempotency_key=commands.idempotency_key,
@@ -62,7 +62,7 @@ def remove_relationship_type(name: TypeId, commands: ChangesOf, reason: Reason =
     answer = remove(
         commands.platform,
         name,
-        commands.caller,
+        commands.doing("relationship_type.remove"),
         expected=commands.expected(stream),
         reason=reason,
         idempotency_key=commands.idempotency_key,

@@ -5,6 +5,8 @@ A cursor is the last event that was seen. Whoever keeps it and comes back with i
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -131,18 +133,27 @@ class _Following:
     async def texts(self) -> AsyncIterator[bytes]:
         """Yield events as they are committed, and a sign of life after each stretch without any."""
         yield b"retry: 1000\n\n"
-        quiet_s = 0.0
+        bell = _Bell()
+        leave = await to_thread.run_sync(self.backend.signal.subscribe, bell.ring)
+        try:
+            async for text in self._followed(bell):
+                yield text
+        finally:
+            leave()
+
+    async def _followed(self, bell: _Bell) -> AsyncIterator[bytes]:
+        heard_at = anyio.current_time()
         while True:
+            bell.quiet()
             events = await to_thread.run_sync(self._more)
             if events:
-                quiet_s = 0.0
+                heard_at = anyio.current_time()
                 yield b"".join(map(_text, events))
                 continue
-            if quiet_s >= self.backend.heartbeat_s:
-                quiet_s = 0.0
+            if anyio.current_time() - heard_at >= self.backend.heartbeat_s:
+                heard_at = anyio.current_time()
                 yield b": nothing new\n\n"
-            await anyio.sleep(self.backend.poll_s)
-            quiet_s += self.backend.poll_s
+            await bell.heard(within_s=min(self.backend.poll_s, self.backend.heartbeat_s))
 
     def _more(self) -> list[RecordedEvent]:
         store = self.backend.platform.store
@@ -150,6 +161,28 @@ class _Following:
         if events:
             self.since = events[-1].cursor
         return events
+
+
+class _Bell:
+    """Wakes a follower, from whatever thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._rung = asyncio.Event()
+
+    def ring(self) -> None:
+        """Wake the follower; one whose server has ended sleeps on."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._rung.set)
+
+    def quiet(self) -> None:
+        """Forget that it has rung."""
+        self._rung.clear()
+
+    async def heard(self, *, within_s: float) -> None:
+        """Return when it rings, at the latest after so many seconds."""
+        with anyio.move_on_after(within_s):
+            await self._rung.wait()
 
 
 def _text(event: RecordedEvent) -> bytes:

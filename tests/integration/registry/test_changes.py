@@ -11,12 +11,14 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from control_plane.registry.addresses import API
 from control_plane.registry.client import RegistryClient
 from control_plane.registry.client_feed import messages
 from control_plane.registry.client_problems import NoAnswer, NotAdmitted, TooBusy
 from penstock.access.limits import RequestLimits
+from resources.control_db.engine import open_engine
 from tests.fixtures.clock import FixedClock
 from tests.fixtures.registry_server import Registry, backend_at, running_registry
 
@@ -50,6 +52,31 @@ def test_a_follower_sees_what_happens(registry: Registry) -> None:
     seen = next(followed)
     assert (seen.key, seen.state) == ("after", {"line": "\u2028\n"})
     followed.close()
+
+
+@pytest.mark.postgres
+def test_a_follower_is_woken_and_waits_for_no_poll(
+    new_control_url: Callable[[str], str], clock: FixedClock
+) -> None:
+    """An event reaches followers as it is committed, also once the one listening session has been ended."""
+    url = new_control_url("postgres")
+    with running_registry(backend_at(url, clock, poll_s=600.0, heartbeat_s=600.0), clock) as served:
+        client = served.client()
+        client.create_entity("table", "t0", {})
+        followers = [client.follow() for _ in range(3)]
+        assert {next(each).key for each in followers} == {"t0"}
+        client.create_entity("table", "t1", {})
+        assert {next(each).key for each in followers} == {"t1"}
+        engine = open_engine(url)
+        ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+        mine = "WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+        with engine.connect() as connection:
+            assert connection.scalar(text(ended + mine)) == 1
+        engine.dispose()
+        client.create_entity("table", "t2", {})
+        assert {next(each).key for each in followers} == {"t2"}
+        for each in followers:
+            each.close()
 
 
 def test_a_follower_goes_on_where_it_was_cut_off(registry: Registry) -> None:
