@@ -6,19 +6,24 @@ beginning of a word is completed. Words are never taken out again: one that noth
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow as pa
 from sqlalchemy import Connection, Row, bindparam, text
 
-from penstock.registry.events import StreamId, StreamKind
+from penstock.identity.canonical import value_of
+from penstock.registry.attributes import plain
+from penstock.registry.events import EventAction, StreamId, StreamKind
 from penstock.registry.upcasting import CURRENT, Upcasters
 from resources.registry.rows import recorded_of, stream_of
-from resources.registry.terms import terms_of
+from resources.registry.terms import WordTerms, terms_of
 from resources.targets.binary_copy import binary_copy
+from resources.targets.registry_log import UNCHANGED
 
 _STREAM = ("tenant_id", "kind", "type_name", "source_id", "key", "to_key")
 _AT_ONCE = 500
@@ -39,6 +44,8 @@ class Filed:
     terms: frozenset[int] = frozenset()
     words: frozenset[str] = frozenset()
     there: bool = False
+    new: bool = False
+    """Nothing was there before, so that there is nothing to look for."""
 
 
 @dataclass(frozen=True)
@@ -73,28 +80,49 @@ class SearchIndex:
 
     def prepare(self, events: Sequence[Row[Any]]) -> Mapping[Address, Filed]:
         """Return what the last event of each stream leaves to be filed."""
-        last = {_address(event): event for event in events}
-        return {address: self._filed(event) for address, event in last.items()}
+        last: dict[Address, Row[Any]] = {}
+        new: dict[Address, bool] = {}
+        for event in events:
+            address = _address(event)
+            last[address] = event
+            new.setdefault(address, event.before_digest is None and event.data != UNCHANGED)
+        known = {whose: WordTerms(*whose) for whose in {(a[0], a[1]) for a in last}}
+        return {
+            address: self._filed(event, known[address[0], address[1]], new=new[address])
+            for address, event in last.items()
+        }
 
-    def _filed(self, event: Row[Any]) -> Filed:
-        recorded = self.upcasters.upcast(recorded_of(event))
-        if recorded.state is None:
-            return Filed()
-        stream = recorded.stream
-        keys = (stream.key,)
-        terms, words = terms_of(stream.tenant_id, stream.kind, keys, recorded.state)
-        return Filed(terms=frozenset(terms), words=frozenset(words), there=True)
+    def _filed(self, event: Row[Any], known: WordTerms, *, new: bool) -> Filed:
+        attributes = self._attributes(event)
+        if attributes is None:
+            return Filed(new=new)
+        terms, words = terms_of(event.tenant_id, event.kind, event.key, attributes, known)
+        return Filed(terms=frozenset(terms), words=frozenset(words), there=True, new=new)
+
+    def _attributes(self, event: Row[Any]) -> Any:
+        """Return the state that an event leaves as plain JSON."""
+        kind, action = StreamKind(event.kind), EventAction(event.action)
+        if event.event_version != self.upcasters.newest(kind, action):
+            return plain(self.upcasters.upcast(recorded_of(event)).state)
+        if event.attributes is None:
+            return None
+        # Only a text with a name that begins with $ may hold what is not plain JSON.
+        text = event.attributes
+        return plain(value_of(text)) if '"$' in text else orjson.loads(text)
 
     def write(
         self, connection: Connection, generation: int, prepared: Mapping[Address, Filed]
     ) -> None:
         """File rows under what they are to be found by now, and under nothing else any more."""
-        before = _rows(connection, generation, prepared)
+        before = _rows(
+            connection, generation, [a for a, filed in prepared.items() if not filed.new]
+        )
         row_table = tables(generation)[0]
         number = connection.scalar(text(f"SELECT max(row) FROM {row_table}")) or 0
-        new, changed, gone = [], [], []
-        added: list[tuple[int, int]] = []
-        removed: list[tuple[int, int]] = []
+        new: list[tuple[Any, ...]] = []
+        changed: list[dict[str, Any]] = []
+        gone: list[dict[str, Any]] = []
+        added, removed = _Pairs(), _Pairs()
         for address, filed in prepared.items():
             row, old = before.get(address, (None, frozenset[int]()))
             if row is None:
@@ -107,8 +135,8 @@ class SearchIndex:
                 gone.append({"row": row})
             elif old != filed.terms:
                 changed.append({"row": row, "terms": _packed(filed.terms)})
-            added += [(term, row) for term in filed.terms - old]
-            removed += [(term, row) for term in old - filed.terms]
+            added.add(row, filed.terms - old)
+            removed.add(row, old - filed.terms)
         self._write_rows(connection, row_table, new, changed, gone)
         _write_terms(connection, tables(generation)[1], added, removed)
         _write_words(connection, tables(generation)[2], prepared)
@@ -123,7 +151,7 @@ class SearchIndex:
     ) -> None:
         if new:
             names = ("row", *_STREAM, "terms")
-            _load(connection, table, names, new)
+            _load(connection, table, names, list(zip(*new, strict=True)))
         if changed:
             connection.execute(text(f"UPDATE {table} SET terms = :terms WHERE row = :row"), changed)
         if gone:
@@ -131,20 +159,48 @@ class SearchIndex:
 
 
 def _write_words(connection: Connection, table: str, prepared: Mapping[Address, Filed]) -> None:
-    words = sorted(
-        {(address[0], word) for address, filed in prepared.items() for word in filed.words}
-    )
+    said: dict[str, set[str]] = defaultdict(set)
+    for address, filed in prepared.items():
+        said[address[0]] |= filed.words
+    words = [(tenant, word) for tenant, some in sorted(said.items()) for word in sorted(some)]
     if not words:
         return
     if connection.dialect.name == "postgresql":
-        statement = text(
-            f"INSERT INTO {table} SELECT * FROM unnest(CAST(:tenants AS text[]), CAST(:words AS text[])) "
-            "ON CONFLICT DO NOTHING"
+        connection.exec_driver_sql(
+            "CREATE TEMP TABLE IF NOT EXISTS registry_said (tenant_id text, word text) ON COMMIT DELETE ROWS"
         )
-        tenants, said = zip(*words, strict=True)
-        connection.execute(statement, {"tenants": list(tenants), "words": list(said)})
+        _load(connection, "registry_said", ("tenant_id", "word"), list(zip(*words, strict=True)))
+        connection.exec_driver_sql(
+            f"INSERT INTO {table} SELECT tenant_id, word FROM registry_said ON CONFLICT DO NOTHING"
+        )
     else:
         connection.exec_driver_sql(f"INSERT OR IGNORE INTO {table} VALUES (?, ?)", words)
+
+
+class _Pairs:
+    """Terms and the rows that they are of, as they are gathered."""
+
+    def __init__(self) -> None:
+        self._terms: list[int] = []
+        self._rows: list[int] = []
+        self._counts: list[int] = []
+
+    def add(self, row: int, terms: frozenset[int]) -> None:
+        """Add the terms of a row."""
+        if terms:
+            self._terms += terms
+            self._rows.append(row)
+            self._counts.append(len(terms))
+
+    def sorted(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return terms and rows in the order of the key, so that neighbours are written together."""
+        terms = np.array(self._terms, np.int64)
+        rows = np.repeat(np.array(self._rows, np.int64), self._counts)
+        order = np.lexsort((rows, terms))
+        return terms[order], rows[order]
+
+    def __bool__(self) -> bool:
+        return bool(self._terms)
 
 
 def _address(event: Row[Any]) -> Address:
@@ -196,42 +252,44 @@ def _rows(
 def _write_terms(
     connection: Connection,
     table: str,
-    added: Sequence[tuple[int, int]],
-    removed: Sequence[tuple[int, int]],
+    added: _Pairs,
+    removed: _Pairs,
 ) -> None:
     if added:
-        # In the order of the key, so that neighbours are written together.
-        _load(connection, table, ("term", "row"), sorted(added))
+        _load(connection, table, ("term", "row"), added.sorted())
     if not removed:
         return
+    terms, rows = (column.tolist() for column in removed.sorted())
     if connection.dialect.name == "postgresql":
         statement = text(
             f"DELETE FROM {table} AS t USING unnest(CAST(:terms AS bigint[]), CAST(:rows AS bigint[])) "
             "AS r(term, row) WHERE t.term = r.term AND t.row = r.row"
         )
-        terms, rows = zip(*removed, strict=True)
-        connection.execute(statement, {"terms": list(terms), "rows": list(rows)})
+        connection.execute(statement, {"terms": terms, "rows": rows})
     else:
-        connection.exec_driver_sql(f"DELETE FROM {table} WHERE term = ? AND row = ?", list(removed))
+        pairs = list(zip(terms, rows, strict=True))
+        connection.exec_driver_sql(f"DELETE FROM {table} WHERE term = ? AND row = ?", pairs)
 
 
-def _load(
-    connection: Connection, table: str, names: Sequence[str], rows: Sequence[tuple[Any, ...]]
-) -> None:
+def _load(connection: Connection, table: str, names: Sequence[str], columns: Sequence[Any]) -> None:
+    """Load rows, given as columns."""
     if connection.dialect.name != "postgresql":
         marks = ", ".join("?" * len(names))
+        values = [
+            column.tolist() if isinstance(column, np.ndarray) else column for column in columns
+        ]
         connection.exec_driver_sql(
-            f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})", list(rows)
+            f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})",
+            list(zip(*values, strict=True)),
         )
         return
     driver = connection.connection.driver_connection
     assert driver is not None
-    columns = [pa.array(column) for column in zip(*rows, strict=True)]
     with (
         driver.cursor() as cursor,
         cursor.copy(f"COPY {table} ({', '.join(names)}) FROM STDIN (FORMAT BINARY)") as copy,
     ):
-        for piece in binary_copy(columns):
+        for piece in binary_copy([pa.array(column) for column in columns]):
             copy.write(piece)
 
 
