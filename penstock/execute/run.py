@@ -12,15 +12,16 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.execute.blocking import Blocking
+from penstock.execute.blocking import Blocker, Blocking
 from penstock.execute.chunks import Applier, ChunkResult
 from penstock.execute.merging import as_merged
+from penstock.execute.putting_off import OpenChunk, PutOff, ids_of, without
 from penstock.execute.verify import ALL, LOST_WRITE, lost_operations
 from penstock.plan.merge import MergedRow
 from penstock.plan.operations import Verdict
 from penstock.ports.clock import Clock
 from penstock.ports.control import ChunkRecord, Claim, Executions, OperationException
-from penstock.ports.target import ApplyContext
+from penstock.ports.target import ApplyContext, Lack
 
 _NAMES = ["operation_id", "action", "kind", "type_name", "key", "to_key"]
 Renew = Callable[[], Claim]
@@ -67,51 +68,107 @@ class Execution:
         blocking = Blocking()
         culprits = {e.operation_id: e.blocked_by or e.operation_id for e in earlier}
         result = ExecutionResult()
+        put_off = PutOff()
         for number, chunk in enumerate(chunks):
+            if put_off.is_over(chunk):
+                self._complete(put_off, blocking, result)
+                put_off = PutOff()
             record = finished.get(number)
             if record is not None and record.finished_at is not None:
                 _add_record(result, record)
                 if record.failed:
                     _note_earlier(blocking, chunk, culprits)
             else:
-                self._chunk(number, chunk, blocking, result)
+                self._chunk(number, chunk, blocking, put_off, result)
             result.operations += len(chunk)
             self.on_chunk(result.operations)
+        if put_off.chunks:
+            self._complete(put_off, blocking, result)
         return result
 
     def _chunk(
-        self, number: int, chunk: pa.Table, blocking: Blocking, result: ExecutionResult
+        self,
+        number: int,
+        chunk: pa.Table,
+        blocking: Blocking,
+        put_off: PutOff,
+        result: ExecutionResult,
     ) -> None:
         claim = self.renew()
         planned = pc.equal(chunk["verdict"], Verdict.PLANNED.value)
         exceptions = [*_never_sent(chunk.filter(pc.invert(planned)))]
         to_send, blocked = _without_blocked(chunk.filter(planned), blocking)
         exceptions += blocked
+        waiting = put_off.waiting(to_send)
+        to_send = without(to_send, waiting)
         self.control.start_chunk(claim, number, len(chunk), now=self.clock.now())
         outcome = self.applier.apply(to_send, self.context)
-        failed = _failed(to_send, outcome)
+        incomplete = put_off.incomplete(to_send, outcome.failures)
+        failed = _failed(without(to_send, incomplete), outcome)
         lost = self._lost(to_send, outcome, looks=1 if result.lost else self._looks())
         exceptions += [*failed, *lost]
         for exception in exceptions:
             _note(blocking, exception)
-        merged = _merged_rows(outcome, exceptions)
-        if merged:
-            self.on_merged(number, merged)
-        applied, already_applied = _counts(outcome, len(to_send) - len(failed), len(lost))
-        self.control.finish_chunk(
-            self.renew(),
-            number,
+        said = len(to_send) - len(failed) - len(incomplete)
+        applied, already_applied = _counts(outcome, said, len(lost))
+        so_far = OpenChunk(
+            number=number,
             applied=applied,
             already_applied=already_applied,
             exceptions=exceptions,
             data=_data_of(chunk, exceptions),
+            merged=_merged_rows(outcome, exceptions),
+            lost=len(lost),
+            put_off=pa.concat_tables([waiting, incomplete]),
+        )
+        if len(so_far.put_off):
+            put_off.chunks.append(so_far)
+        else:
+            self._finish(so_far, result)
+
+    def _complete(self, put_off: PutOff, blocking: Blocking, result: ExecutionResult) -> None:
+        """Send what was put off once more, all at once, and finish the chunks that it is of."""
+        self.renew()
+        sent = put_off.operations()
+        outcome = self.applier.apply(sent, self.context)
+        failed = _failed_together(sent, outcome, blocking)
+        lost = self._lost(sent, outcome, looks=self._looks())
+        for exception in lost:
+            _note(blocking, exception)
+        ends = {exception.operation_id: exception for exception in [*failed, *lost]}
+        before = outcome.already_applied
+        for chunk in put_off.chunks:
+            own = {operation_id.hex() for operation_id in ids_of(chunk.put_off)}
+            exceptions = [ends[each] for each in sorted(own & set(ends))]
+            done = len(own) - len(exceptions)
+            already, before = min(before, done), before - min(before, done)
+            chunk.applied += done - already
+            chunk.already_applied += already
+            chunk.exceptions += exceptions
+            chunk.data |= _data_of(chunk.put_off, exceptions)
+            chunk.merged += [
+                row for row in _merged_rows(outcome, exceptions) if row.operation_id in own
+            ]
+            chunk.lost += sum(exception.outcome == "lost" for exception in exceptions)
+            self._finish(chunk, result)
+
+    def _finish(self, chunk: OpenChunk, result: ExecutionResult) -> None:
+        if chunk.merged:
+            self.on_merged(chunk.number, chunk.merged)
+        self.control.finish_chunk(
+            self.renew(),
+            chunk.number,
+            applied=chunk.applied,
+            already_applied=chunk.already_applied,
+            exceptions=chunk.exceptions,
+            data=chunk.data,
             now=self.clock.now(),
         )
-        result.applied += applied
-        result.already_applied += already_applied
-        result.exceptions += len(exceptions)
-        result.lost += len(lost)
-        result.merged += len(merged)
+        result.applied += chunk.applied
+        result.already_applied += chunk.already_applied
+        result.exceptions += len(chunk.exceptions)
+        result.lost += chunk.lost
+        result.merged += len(chunk.merged)
 
     def _looks(self) -> int:
         return 1 + self.applier.retry_policy.immediate_tries
@@ -252,17 +309,39 @@ def _without_blocked(
     mask = pa.array([blocker is not None for blocker in blockers])
     found = [blocker for blocker in blockers if blocker is not None]
     rows = planned.filter(mask).select(_NAMES).to_pylist()
-    blocked = [
-        _exception(
-            row,
-            outcome=str(Verdict.BLOCKED),
-            code="blocked",
-            message=f"blocked by {blocker.key!r}, whose own operation did not take effect",
-            blocked_by=blocker.culprit,
-        )
-        for row, blocker in zip(rows, found, strict=True)
-    ]
+    blocked = [_blocked(row, blocker) for row, blocker in zip(rows, found, strict=True)]
     return planned.filter(pc.invert(mask)), blocked
+
+
+def _blocked(row: dict[str, object], blocker: Blocker) -> OperationException:
+    return _exception(
+        row,
+        outcome=str(Verdict.BLOCKED),
+        code="blocked",
+        message=f"blocked by {blocker.key!r}, whose own operation did not take effect",
+        blocked_by=blocker.culprit,
+    )
+
+
+def _failed_together(
+    operations: pa.Table, outcome: ChunkResult, blocking: Blocking
+) -> list[OperationException]:
+    """Return what failed of entities of several waves, containers first: what lies in a failed one is blocked by it."""
+    uncontained = {f.operation_id.hex() for f in outcome.failures if f.lacks is Lack.CONTAINER}
+    rows = {
+        row["operation_id"].hex(): n for n, row in enumerate(operations.select(_NAMES).to_pylist())
+    }
+    found = []
+    for exception in _failed(operations, outcome):
+        n = rows[exception.operation_id]
+        row = operations.slice(n, 1)
+        (blocker,) = blocking.blockers(row)
+        end = exception
+        if exception.operation_id in uncontained and blocker is not None:
+            end = _blocked(row.select(_NAMES).to_pylist()[0], blocker)
+        _note(blocking, end)
+        found.append(end)
+    return found
 
 
 def _failed(operations: pa.Table, outcome: ChunkResult) -> list[OperationException]:

@@ -51,6 +51,15 @@ class ApplyContext:
     against ``before_attributes`` too, in the transaction that applies it: whatever differs is a conflict."""
 
 
+class Lack(StrEnum):
+    """What a refused entity lacks that the plan itself may bring."""
+
+    REFERENCE = "reference"
+    """Another entity that its attributes name: a later operation may create it."""
+    CONTAINER = "container"
+    """The entity that it lies in, whose own operation was refused in the same call."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OperationFailure:
     """One operation that did not take effect, and why."""
@@ -60,6 +69,8 @@ class OperationFailure:
     """``REJECTED`` or ``CONFLICT``."""
     code: str
     message: str
+    lacks: Lack | None = None
+    """Where nothing else is wrong with it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,6 +140,9 @@ class Target(Protocol):
 
     def apply(self, operations: pa.Table, context: ApplyContext) -> ApplyOutcome:
         """Apply one chunk: operations of one wave, in any order, in as few round trips as can be.
+
+        A target that refuses entities for what they lack (:class:`Lack`) gets those once more when all others have
+        been applied, of several waves at once, together with what lies in them: it takes those that are complete then.
 
         Raises :class:`penstock.errors.LeaseLost` when the fencing token is stale.
         """

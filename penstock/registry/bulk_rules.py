@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.identity.canonical import value_of
+from penstock.identity.ids import container_of
 from penstock.registry.attributes import plain
 from penstock.registry.events import EventAction
 from penstock.registry.identifiers import key_errors
@@ -45,6 +46,21 @@ def of_type(operations: pa.Table, positions: pa.Array, type_name: str) -> list[i
     """Return those of some positions that hold an operation on a type."""
     here = pc.equal(operations["type_name"].take(positions), type_name)
     return list(positions.filter(here).to_pylist())
+
+
+def containers_among(operations: pa.Table) -> dict[int, list[int]]:
+    """Return, for operations on what lies in entities that the same chunk creates, where those creates stand.
+
+    The operations of one wave never lie in each other.
+    """
+    if "wave" not in operations.column_names or len(pc.unique(operations["wave"])) < 2:
+        return {}
+    names = operations["key"].to_pylist()
+    creates: dict[str, list[int]] = {}
+    for n in created(operations).to_pylist():
+        creates.setdefault(names[n], []).append(n)
+    found = {n: creates.get(container_of(names[n])) for n in written(operations).to_pylist()}
+    return {n: containers for n, containers in found.items() if containers}
 
 
 def types_at(operations: pa.Table, positions: pa.Array) -> list[str]:

@@ -17,10 +17,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from penstock.identity.ids import SourceId, TenantId
+from penstock.identity.ids import SourceId, TenantId, container_of
 from penstock.ports.registry import Append, End, RegistryChunk
 from penstock.registry.bulk_rules import (
     bad_keys,
+    containers_among,
     created,
     deleted,
     judge,
@@ -30,7 +31,7 @@ from penstock.registry.bulk_rules import (
     written,
 )
 from penstock.registry.events import EventAction, NewEvent, StreamId, StreamKind
-from penstock.registry.identifiers import relationship_type_stream, schema_stream
+from penstock.registry.identifiers import named, relationship_type_stream, schema_stream
 from penstock.registry.problems import Problem, ProblemError, ProblemKind, summary
 from penstock.registry.relationship_types import RelationshipType
 from penstock.use_cases.registry_attributes import (
@@ -107,6 +108,8 @@ class Screened:
     """The version of the schema that validated the others, by type."""
     references: dict[int, tuple[StreamId, ...]] = field(default_factory=dict)
     """What attributes name, by position, for every operation of a type whose attributes may name anything."""
+    uncontained: set[int] = field(default_factory=set)
+    """Of what is refused, those with nothing wrong but that the entity that they lie in is refused too."""
 
     def refuse(self, positions: Iterable[int], problem: Problem) -> None:
         """Refuse operations, but for those that are refused already."""
@@ -146,6 +149,7 @@ class _Entities:
         self._schema: dict[int, ActiveSchema] = {}
         self._wanted: dict[int, list[tuple[str, list[StreamId]]]] = {}
         self._names_some = self.chunk.store.has_references(self.chunk.tenant)
+        self._containers = containers_among(self.chunk.operations)
 
     def screen(self) -> None:
         """Judge attributes, then what they refer to, then what is deleted."""
@@ -158,7 +162,7 @@ class _Entities:
         gone = deleted(operations).to_pylist()
         is_kept = bool(gone) and self._may_keep()
         doomed = self.chunk.streams(gone) if gone and (is_kept or self._wanted) else {}
-        if self._wanted:
+        if self._wanted or self._containers:
             self._follow(doomed)
         for n, errors in self._errors.items():
             schema = self._schema[n]
@@ -202,13 +206,25 @@ class _Entities:
             present = there | {s for s, n in coming.items() if not self._is_bad(n)}
             missing = {n: self._missing(n, present) for n in self._wanted if not self._is_bad(n)}
             newly = {n: errors for n, errors in missing.items() if errors}
-            if not newly:
-                break
             self._errors.update(newly)
+            if not (self._refuse_uncontained() or newly):
+                break
         for n in self._wanted:
             own = self.chunk.stream(n)
             self._errors_beside(n, present)
             self.found.references[n] = self._streams(n, present, own)
+
+    def _refuse_uncontained(self) -> bool:
+        """Refuse what lies in an entity that is refused; say whether there was any."""
+        found = [
+            n
+            for n, containers in self._containers.items()
+            if not self._is_bad(n) and any(map(self._is_bad, containers))
+        ]
+        for n in found:
+            self.found.refuse([n], _uncontained(self.chunk.stream(n)))
+        self.found.uncontained |= set(found)
+        return bool(found)
 
     def _is_bad(self, n: int) -> bool:
         return n in self.found.refused or n in self._errors
@@ -256,6 +272,14 @@ class _Entities:
     def _still(self, referrer: StreamId, stream: StreamId, here: dict[StreamId, int]) -> bool:
         n = here.get(referrer)
         return n is None or self._is_bad(n) or stream in self.found.references.get(n, ())
+
+
+def _uncontained(stream: StreamId) -> Problem:
+    container = container_of(stream.key)
+    return Problem(
+        kind=ProblemKind.REFERENCE_MISSING,
+        detail=f"{named(stream)} lies in {container!r}, whose own operation was refused",
+    )
 
 
 def _means(referrer: StreamId, entity: StreamId, ignoring: frozenset[tuple[str, End]]) -> bool:

@@ -13,9 +13,9 @@ from sqlalchemy import Connection, delete, insert, select
 
 from penstock.batch.rows import Kind
 from penstock.identity.ids import TenantId
-from penstock.ports.target import ApplyContext, OperationFailure, Outcome
+from penstock.ports.target import ApplyContext, Lack, OperationFailure, Outcome
 from penstock.registry.events import EventAction, StreamId, StreamKind
-from penstock.registry.problems import Problem
+from penstock.registry.problems import Problem, ProblemKind
 from penstock.use_cases.registry_bulk import Chunk, as_message, screen
 from penstock.use_cases.registry_platform import RegistryPolicy
 from penstock.use_cases.registry_validators import Validators
@@ -81,7 +81,10 @@ def screened(
         rows = rows.append_column(SCHEMA_VERSION, _versions(rows, found.versions))
     return Screening(
         rows=_without(rows, list(refused)),
-        failures=tuple(_failure(ids[n].as_py(), problem) for n, problem in refused.items()),
+        failures=tuple(
+            _failure(ids[n].as_py(), problem, uncontained=n in found.uncontained)
+            for n, problem in refused.items()
+        ),
         references=references,
     )
 
@@ -119,12 +122,14 @@ def _reference(stream: StreamId, named: StreamId) -> dict[str, str]:
     }
 
 
-def _failure(operation_id: bytes, problem: Problem) -> OperationFailure:
+def _failure(operation_id: bytes, problem: Problem, *, uncontained: bool) -> OperationFailure:
+    lacks = Lack.REFERENCE if problem.kind is ProblemKind.REFERENCE_MISSING else None
     return OperationFailure(
         operation_id=operation_id,
         outcome=Outcome.REJECTED,
         code=problem.code,
         message=as_message(problem),
+        lacks=Lack.CONTAINER if uncontained else lacks,
     )
 
 

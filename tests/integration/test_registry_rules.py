@@ -169,6 +169,72 @@ def test_what_attributes_name_has_to_be_there(home: Home) -> None:
     done(carry_out(home.registry, Create(stream=replace(a.stream, key="d"), attributes={}), CALLER))
 
 
+def test_an_entity_may_name_what_lies_deeper_in_its_batch(home: Home) -> None:
+    """Containers are applied first; what names something deeper, in itself or elsewhere, waits for it and gets it."""
+    home.activate("person", (), boss={"type": "string", "x-references": "person"})
+    rows = [
+        person("a", boss="a/b/c"),
+        person("a/b", boss="z"),
+        person("a/b/c", boss="a"),
+        person("a/d"),
+        person("y", boss="x/y/z"),
+        person("x"),
+        person("x/y"),
+        person("x/y/z"),
+        person("z"),
+        knows("a", "a/d"),
+    ]
+    assert home.publish(rows) == []
+    keys = ["a", "a/b", "a/b/c", "a/d", "y", "x", "x/y", "x/y/z", "z"]
+    assert all(home.person(key) is not None for key in keys)
+    assert home.knows("a", "a/d") is not None
+    inner = home.person("a/b/c")
+    assert inner is not None
+    named = home.registry.store.referrers(inner.stream)
+    assert [each.key for each in named] == ["a"]
+    (kept,) = home.publish([row for row in rows if getattr(row, "entity_key", "") != "x/y/z"][:-1])
+    assert (kept.key, kept.code) == ("x/y/z", "referenced")
+
+
+def test_what_is_refused_blocks_whoever_names_it_and_what_lies_in_them(home: Home) -> None:
+    """However deep it lies: nothing is there that refers to nothing, and nothing without what it lies in."""
+    home.activate(
+        "person",
+        (),
+        boss={"type": "string", "x-references": "person"},
+        n={"type": "integer"},
+    )
+    rows = [
+        person("a", boss="a/b/c"),
+        person("a/b"),
+        person("a/b/c", n="no number"),
+        person("a/d", boss="e"),
+        person("e", boss="a"),
+        person("f", boss="a/b"),
+        person("g"),
+        knows("g", "a/d"),
+        knows("g", "f"),
+    ]
+    letters = home.publish(rows)
+    assert [(letter.key, letter.code) for letter in letters] == [
+        ("a", "reference_missing"),
+        ("a/b/c", "schema_violation"),
+        ("e", "reference_missing"),
+        ("f", "reference_missing"),
+    ]
+    assert {key for key in ("a", "a/b", "a/b/c", "a/d", "e", "f", "g") if home.person(key)} == {"g"}
+    assert home.knows("g", "a/d") is None
+    (state,) = home.bench.platform.control.list_states()
+    every = home.bench.platform.control.list_exceptions(state.batch_id, state.target_id)
+    blocked = [each for each in every if each.outcome == "blocked"]
+    assert {(each.key, each.to_key) for each in blocked} == {
+        ("a/b", None),
+        ("a/d", None),
+        ("g", "a/d"),
+        ("g", "f"),
+    }
+
+
 def test_what_nothing_names_any_more_may_be_deleted(home: Home) -> None:
     """An update takes back what attributes named, and a delete with what named it goes through."""
     home.activate("person", (), boss={"type": "string", "x-references": "person"})
