@@ -180,7 +180,7 @@ class Settings(BaseModel):
     )
     registry_limits: Json[RequestLimits] | RequestLimits = Field(
         default_factory=RequestLimits,
-        description="How much may be asked of the registry over HTTP, as a JSON object.",
+        description="How much may be asked of each process that serves the registry over HTTP, as a JSON object.",
     )
     control_limits: Json[RequestLimits] | RequestLimits = Field(
         default_factory=RequestLimits,
