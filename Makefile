@@ -61,7 +61,7 @@ crash: setup  ## Kill workers at named points and at random, some 2,000 times: m
 rivals: setup  ## Kill 32 writers and 4 projections of the registry at random, 100 times.
 	@env -u DAGSTER_HOME $(RUN) tests.integration.registry_rivals $(ARGS)
 
-fuzz: setup  ## Try the registry's API at every bound with schemathesis: make fuzz ARGS="--max-examples 50"
+fuzz: setup  ## Try the registry's API at every bound, on both databases: make fuzz ARGS="--max-examples 50"
 	@$(RUN) tests.integration.registry.schemathesis_runs --seed 1 $(ARGS)
 
 check: setup  ## Lint, format, types, layers, architecture, Dagster's definitions.

@@ -1,7 +1,7 @@
 """Trying the API with schemathesis: with few examples among the tests, with many by ``make fuzz``.
 
 ``python -m tests.integration.registry.schemathesis_runs [--max-examples N] [--seed N]`` serves a fresh registry on
-SQLite and tries every operation in all phases, at the bounds of every parameter too.
+SQLite, and then one on PostgreSQL, and tries every operation in all phases, at the bounds of every parameter too.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from control_plane.registry.addresses import API
 from resources.control_db.schema import upgrade
 from tests.fixtures.clock import FixedClock
+from tests.fixtures.postgres import _database, running_postgres
 from tests.fixtures.registry_server import Registry, backend_at, running_registry
 
 HOOKS = "tests.integration.registry.schemathesis_formats"
@@ -48,14 +49,22 @@ def tried(registry: Registry, folder: Path, *options: str) -> subprocess.Complet
 
 
 def main(*options: str) -> int:
-    """Try everything, and say what was found."""
+    """Try everything on each database, and say what was found."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        found = _tried_at(f"sqlite:///{folder / 'control.db'}", folder, options)
+        with running_postgres(folder / "data") as host, _database(host) as url:
+            found |= _tried_at(url, folder, options)
+    return found
+
+
+def _tried_at(url: str, folder: Path, options: tuple[str, ...]) -> int:
     clock = FixedClock(datetime(2026, 1, 1, tzinfo=UTC))
-    with tempfile.TemporaryDirectory() as folder:
-        url = f"sqlite:///{Path(folder) / 'control.db'}"
-        upgrade(url)
-        with running_registry(backend_at(url, clock), clock) as registry:
-            ran = tried(registry, Path(folder), *options)
-    sys.stdout.write(ran.stdout + ran.stderr)
+    upgrade(url)
+    with running_registry(backend_at(url, clock), clock) as registry:
+        ran = tried(registry, folder, *options)
+    sys.stdout.write(f"{url.partition(':')[0]}\n{ran.stdout}{ran.stderr}")
+    sys.stdout.flush()
     return ran.returncode
 
 
