@@ -201,6 +201,7 @@ class _Entities:
         asked = [each for wants in self._wanted.values() for _, some in wants for each in some]
         held = zip(asked, self._view.get_many(asked), strict=True)
         there = {stream for stream, row in held if row is not None and stream not in doomed}
+        violations = dict(self._errors)
         coming = self.chunk.streams(created(self.chunk.operations).to_pylist())
         while True:
             present = there | {s for s, n in coming.items() if not self._is_bad(n)}
@@ -211,7 +212,8 @@ class _Entities:
                 break
         for n in self._wanted:
             own = self.chunk.stream(n)
-            self._errors_beside(n, present)
+            if errors := [*violations.get(n, ()), *self._missing(n, present)]:
+                self._errors[n] = errors
             self.found.references[n] = self._streams(n, present, own)
 
     def _refuse_uncontained(self) -> bool:
@@ -228,12 +230,6 @@ class _Entities:
 
     def _is_bad(self, n: int) -> bool:
         return n in self.found.refused or n in self._errors
-
-    def _errors_beside(self, n: int, present: set[StreamId]) -> None:
-        """Say of attributes that break their schema what else they lack."""
-        errors = self._errors.get(n)
-        if errors is not None:
-            errors += [each for each in self._missing(n, present) if each not in errors]
 
     def _missing(self, n: int, present: set[StreamId]) -> list[ProblemError]:
         own = self.chunk.stream(n)

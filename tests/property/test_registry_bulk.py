@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import event
 
 from penstock.batch.rows import SCHEMAS, Kind
 from penstock.identity.canonical import canonical_text
@@ -36,6 +37,7 @@ from resources.control_db.engine import open_engine
 from resources.registry.store import SqlRegistryStore
 from resources.targets.registry import RegistryTarget, open_registry
 from tests.fixtures.clock import FixedClock
+from tests.property.depth import examples
 from tests.property.registry_schemas import a_schema, a_value
 from tests.unit.targets.chunks import CONTEXT
 
@@ -47,7 +49,6 @@ ADDRESSES = [
     *((name, key, None) for name, key in ENTITIES),
     *((name, start, end) for name in EDGES for start in KEYS for end in KEYS),
 ]
-randoms = st.randoms(use_true_random=False, note_method_calls=False)
 Address = tuple[str, str, str | None]
 Verdicts = dict[Address, tuple[str, str]]
 numbers = itertools.count(1)
@@ -97,10 +98,12 @@ class Side_:  # noqa: N801
 
     def rows(self) -> dict[Address, tuple[Any, ...]]:
         """Return what is there, and what refers to it."""
+        store = self.registry.store
         found = {}
-        for address in ADDRESSES:
-            if (held := self.held(address)) is not None:
-                named = self.registry.store.referrers(held.stream)
+        every = store.get_many([self.stream(address) for address in ADDRESSES])
+        for address, held in zip(ADDRESSES, every, strict=True):
+            if held is not None:
+                named = store.referrers(held.stream) if address[2] is None else []
                 by = [(each.type_name, each.key, each.to_key) for each in named]
                 found[address] = (held.state, held.schema_version, held.version, by)
         return found
@@ -126,13 +129,28 @@ class Bulk(Side_):
         outcome = self.target.apply(table, context)
         assert isinstance(outcome, Applied), outcome
         assert outcome.applied == len(steps) - len(outcome.failures)
-        return {addresses[f.operation_id]: (f.code, f.message) for f in outcome.failures}
+        return {addresses[f.operation_id]: (f.code, _said(f.message)) for f in outcome.failures}
 
 
 class Api(Side_):
     """The side that commands are sent to."""
 
     def take(self, steps: Sequence[Step]) -> Verdicts:
+        """Carry out all that can be: relationships in order, entities in one batch, since they may name each other."""
+        if steps[0].address[2] is None:
+            return self._together(steps)
+        order = list(Action)
+        steps = sorted(steps, key=lambda step: order.index(step.action))
+        commands = [self._command(step) for step in steps]
+        answer = carry_out_many(self.registry, commands, self.caller, atomic=False)
+        assert isinstance(answer, BatchResult)
+        return {
+            step.address: (each.code, _said(as_message(each)))
+            for step, each in zip(steps, answer.items, strict=True)
+            if isinstance(each, Problem)
+        }
+
+    def _together(self, steps: Sequence[Step]) -> Verdicts:
         """Carry out in one batch all that can be, and say of each of the others what is in its way then."""
         left, refused = list(steps), list[Step]()
         while left:
@@ -148,7 +166,7 @@ class Api(Side_):
         for step in refused:
             alone = carry_out(self.registry, self._command(step), self.caller)
             assert isinstance(alone, Problem), (step, alone)
-            verdicts[step.address] = (alone.code, as_message(alone))
+            verdicts[step.address] = (alone.code, _said(as_message(alone)))
         return verdicts
 
     def _command(self, step: Step) -> Command:
@@ -161,6 +179,11 @@ class Api(Side_):
         held = self.held(step.address)
         assert held is not None
         return Replace(stream=stream, attributes=step.after, expected=held.version_tag)
+
+
+def _said(message: str) -> str:
+    """Return what is wrong; how to mend it differs, as a batch asks for no cascades."""
+    return message.partition(". Delete those first")[0]
 
 
 def _operations(
@@ -224,6 +247,8 @@ def registry(
     file = tmp_path_factory.mktemp("alike") / "control.db"
     shutil.copy(migrated_sqlite, file)
     engine = open_engine(f"sqlite:///{file}")
+    # Nothing here is to outlive a power cut.
+    event.listen(engine, "connect", lambda c, _: c.execute("PRAGMA synchronous = OFF"))
     ids = itertools.count(1)
     platform = RegistryPlatform(
         store=SqlRegistryStore(engine),
@@ -238,7 +263,7 @@ def registry(
 
 
 def _document(rnd: Random, name: str) -> dict[str, Any]:
-    properties = {each: a_schema(rnd, 1, refer=False) for each in rnd.sample(["n", "m", "o"], 2)}
+    properties: dict[str, Any] = {"n": a_schema(rnd, 1, refer=False), "m": {"type": "integer"}}
     for each in rnd.sample(["one", "two"], rnd.randint(0, 2)):
         properties[each] = {"type": "string", "x-references": rnd.choice(TYPES)}
     return {
@@ -253,8 +278,8 @@ def _document(rnd: Random, name: str) -> dict[str, Any]:
 def _declared(rnd: Random, document: dict[str, Any]) -> dict[str, Any]:
     cardinalities = ["many_to_many", "one_to_one", "one_to_many", "many_to_one"]
     declared: dict[str, Any] = {
-        "from_types": rnd.sample(TYPES, rnd.randint(0, 2)),
-        "to_types": rnd.sample(TYPES, rnd.randint(0, 2)),
+        "from_types": rnd.sample(TYPES, rnd.choice((0, 0, 1, 2))),
+        "to_types": rnd.sample(TYPES, rnd.choice((0, 0, 1, 2))),
         "cardinality": rnd.choice(cardinalities),
         "may_dangle": rnd.random() < 0.2,
     }
@@ -273,8 +298,8 @@ def _attributes(rnd: Random, document: dict[str, Any]) -> dict[str, Any]:
     values = {}
     for name, schema in document["properties"].items():
         if isinstance(schema, dict) and "x-references" in schema:
-            wanted = rnd.choice(KEYS) if rnd.random() < 0.9 else 7
-            values[name] = wanted
+            if rnd.random() < 0.6:
+                values[name] = rnd.choice((*"abcabcabc", "nobody", 7))
         elif rnd.random() < 0.7:
             values[name] = a_value(rnd, schema, document)
     if rnd.random() < 0.1:
@@ -309,16 +334,16 @@ def _both(bulk: Bulk, api: Api, steps: Sequence[Step]) -> None:
     if not steps:
         return
     assert bulk.take(steps) == api.take(steps), steps
-    assert bulk.rows() == api.rows(), steps
 
 
-@settings(max_examples=60)
-@given(rnd=randoms)
+@settings(max_examples=examples(15))
+@given(seed=st.integers(0, 2**32))
 def test_bulk_and_api_judge_alike(
-    registry: tuple[RegistryPlatform, RegistryTarget], rnd: Random
+    registry: tuple[RegistryPlatform, RegistryTarget], seed: int
 ) -> None:
     """Under any schemas and types the same is there afterwards, and what is refused breaks the same rules."""
     platform, target = registry
+    rnd = Random(seed)
     number = next(numbers)
     source = SourceId(f"s{number}")
     bulk = Bulk(platform, TenantId(f"bulk{number}"), source, target=target)
@@ -351,9 +376,12 @@ def test_bulk_and_api_judge_alike(
             steps += _changes(rnd, bulk, own, documents[name])
         _both(bulk, api, steps)
         _both(bulk, api, _deletes(rnd, bulk, edge_addresses))
-        chosen = rnd.sample(edge_addresses, 6)
+        likely = [each for each in edge_addresses if "nobody" not in each]
+        chosen = rnd.sample(likely, 6) + rnd.sample(edge_addresses, 1)
+        chosen = list(dict.fromkeys(chosen))
         _both(bulk, api, _changes(rnd, bulk, chosen, edge_document))
         _both(bulk, api, _deletes(rnd, bulk, [(*each, None) for each in ENTITIES]))
+        assert bulk.rows() == api.rows()
 
 
 def _activate(side: Side_, name: str, document: dict[str, Any], *, closes: bool) -> None:
