@@ -240,7 +240,8 @@ def _feed(board: StatusBoard, page_url: str) -> bytes:
         _text(entry, "updated", each.updated_at.isoformat())
         _link(entry, "alternate", f"{page_url}#{each.incident_id}")
         _text(entry, "content", _said(each)).set("type", "text")
-    return Xml.tostring(root, encoding="utf-8", xml_declaration=True)
+    text: bytes = Xml.tostring(root, encoding="utf-8", xml_declaration=True)
+    return text
 
 
 def _said(each: BoardIncident) -> str:
