@@ -1,6 +1,6 @@
-"""The pages ``docs/reference/cli.md`` and ``docs/reference/settings.md``, as they follow from the code.
+"""The pages ``docs/reference/cli.md``, ``settings.md`` and those on events, as they follow from the code.
 
-``python -m control_plane.reference`` writes both; a test holds them current.
+``python -m control_plane.reference`` writes all; tests hold them current.
 """
 
 from __future__ import annotations
@@ -141,6 +141,7 @@ def _settings_tail() -> Iterator[str]:
 
 def write_pages(root: Path) -> None:
     """Write all pages, and Grafana's dashboard, below ``root``."""
+    from control_plane.event_pages import event_files
     from control_plane.monitoring import grafana
     from control_plane.monitoring.page import metrics_page
 
@@ -148,6 +149,8 @@ def write_pages(root: Path) -> None:
     (root / PAGES / "settings.md").write_text(settings_page(), encoding="utf-8")
     (root / PAGES / "metrics.md").write_text(metrics_page(), encoding="utf-8")
     grafana.FILE.write_text(grafana.dashboard_text(), encoding="utf-8")
+    for name, text in event_files().items():
+        (root / PAGES / name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@
     ├── Unsigned                 an act by no one, or without the reason that it needs
     ├── BadPatch                 a patch of a dead letter that is refused
     ├── TooMany                  more at once than is allowed
+    ├── BadEvent                 an event that is none of the catalogue, or whose data is not as it says
     ├── LeaseLost                another worker holds this lane now
     ├── IndexCorrupt             an index sidecar that breaks its own rules
     ├── PlanChanged              a stored plan is not the one that was approved
@@ -158,6 +159,12 @@ class TooMany(PenstockError):
     """More was asked for at once than is allowed; nothing was changed."""
 
     code = "too_many"
+
+
+class BadEvent(PenstockError):
+    """An event is of no type that is heard, or its envelope or data is not as the catalogue says."""
+
+    code = "bad_event"
 
 
 class LeaseLost(PenstockError):
