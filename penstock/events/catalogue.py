@@ -32,6 +32,7 @@ from penstock.events.publishing import (
     TargetResumed,
 )
 from penstock.events.workflows import (
+    DestinationDisabled,
     IncidentOpened,
     IncidentResolved,
     TaskAssigned,
@@ -74,6 +75,7 @@ _MODELS: tuple[type[EventData], ...] = (
     TaskCompleted,
     TaskFailed,
     WorkerStatusChanged,
+    DestinationDisabled,
     IncidentOpened,
     IncidentResolved,
     ArchiveDiscovered,

@@ -144,6 +144,11 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
         "before": "active",
         "reason": "its machine is to be replaced",
     },
+    "destination_disabled": {
+        "destination_id": "chat",
+        "why": "it has taken nothing since 2026-11-15T19:24:14Z: it answered 500",
+        "by": "penstock",
+    },
     "incident_opened": _INCIDENT,
     "incident_resolved": {**_INCIDENT, "resolved_at": "2026-11-20T20:40:00Z"},
     "archive_discovered": {

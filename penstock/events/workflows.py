@@ -128,6 +128,16 @@ class WorkerStatusChanged(EventData):
     reason: Message | None = None
 
 
+class DestinationDisabled(EventData):
+    """A destination was given up: events are kept for it until it is enabled, but not for ever."""
+
+    TYPE: ClassVar[str] = "destination_disabled"
+    SUBJECT: ClassVar[str] = "destination_id"
+    destination_id: Slug
+    why: Message
+    by: Name
+
+
 class _OfIncident(EventData):
     SUBJECT: ClassVar[str] = "incident_id"
     incident_id: Name

@@ -20,6 +20,7 @@ from resources.control_db.engine import Database
 from resources.control_db.leases import read_state, write_state
 from resources.control_db.rows import storable_text
 from resources.control_db.tables import approval, publish_state
+from resources.control_db.telling import tell_decided
 
 _COLUMNS = [approval.c[field.name] for field in fields(Approval)]
 
@@ -42,6 +43,7 @@ class SqlApprovals(Database):
             if decided.decision is Decision.APPROVE:
                 after = requeued(state, now=now, intent=Intent.RELEASE)
                 write_state(connection, state, after)
+            tell_decided(connection, state, decided, now)
             if act is not None:
                 add_act(connection, act)
         return decided

@@ -20,6 +20,7 @@ from resources.control_db.letter_records import carry_letters
 from resources.control_db.rows import state_columns
 from resources.control_db.tables import batch as batches
 from resources.control_db.tables import dead_letter, lane, publish_state
+from resources.control_db.telling import tell_landed
 
 _PAGE = 500
 """Ids asked for at once: well below what either database takes as parameters."""
@@ -51,6 +52,7 @@ class SqlBatches(Database):
                 carry_letters(connection, record)
                 if (act := _act_behind(record, manifest.corrects)) is not None:
                     add_act(connection, act)
+            tell_landed(connection, record, states)
         return True
 
     def get_batch(self, batch: BatchId) -> BatchRecord:

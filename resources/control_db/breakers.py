@@ -22,6 +22,7 @@ from resources.control_db.audit_log import add_act
 from resources.control_db.engine import Database, insert_new, upsert
 from resources.control_db.rows import storable_text
 from resources.control_db.tables import publish_state, target_breaker
+from resources.control_db.telling import tell_breaker
 
 _COLUMNS = [target_breaker.c[field.name] for field in fields(BreakerState)]
 
@@ -49,6 +50,7 @@ class SqlBreakers(Database):
                 before, policy, successes=successes, failures=failures, now=now, error=error
             )
             upsert(connection, target_breaker, [_row_of(after)])
+            tell_breaker(connection, before, after, now=now)
         return after
 
     def get_breaker(self, target: TargetId, *, now: datetime) -> BreakerState:
@@ -73,7 +75,9 @@ class SqlBreakers(Database):
             state.c.retry_due_at > now,
         )
         with self._writing() as connection:
+            before = _read(connection, target, lock=True)
             upsert(connection, target_breaker, [_row_of(closed)])
+            tell_breaker(connection, before, closed, now=now, act=act)
             woken = connection.execute(update(state).where(put_off).values(retry_due_at=now))
             if act is not None:
                 add_act(connection, act)

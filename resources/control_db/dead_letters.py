@@ -22,6 +22,7 @@ from penstock.publish.dead_letters import (
 from resources.control_db.audit_log import add_act
 from resources.control_db.engine import Database
 from resources.control_db.letter_records import batch_letter, move, pages, record_letters
+from resources.control_db.letters_told import tell_letter
 from resources.control_db.tables import (
     dead_letter,
     dead_letter_event,
@@ -72,7 +73,11 @@ class SqlDeadLetters(Database):
             data_path=data_path,
         )
         with self._writing() as connection:
+            known = dead_letter.c.dead_letter_id == letter.dead_letter_id
+            before = connection.execute(select(dead_letter.c.status).where(known)).scalar()
             record_letters(connection, [letter], now)
+            if before != LetterStatus.OPEN:
+                tell_letter(connection, letter, now)
             return _read(connection, letter.dead_letter_id)
 
     def get_dead_letter(self, dead_letter_id: str) -> DeadLetter:

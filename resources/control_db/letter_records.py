@@ -18,6 +18,7 @@ from penstock.publish.dead_letters import LETTER_MOVES, LetterEvent, LetterStatu
 from penstock.publish.queue import SUPERSEDED
 from penstock.publish.state import PublishState
 from resources.control_db.engine import insert_new
+from resources.control_db.letters_told import tell_settled
 from resources.control_db.rows import storable_json, storable_text
 from resources.control_db.tables import (
     dead_letter,
@@ -31,6 +32,7 @@ LETTER_OUTCOMES = frozenset({"refused", "rejected", "conflict", "lost"})
 MAX_DATA_CHARACTERS = 64 * 1024
 """Longer attributes are not copied: they lie in the plan."""
 _PAGE = 500
+_SETTLING = frozenset({LetterEvent.RESOLVED, LetterEvent.DISCARDED, LetterEvent.SUPERSEDED})
 _LETTER_FIELDS = tuple(field.name for field in fields(DeadLetter))
 _T = TypeVar("_T")
 
@@ -64,7 +66,11 @@ def move(
     constants = (literal(value, events.c[name].type) for name, value in values.items())
     happened = select(table.dead_letter_id, number, *constants).where(movable)
     names = ["dead_letter_id", "number", *values]
-    connection.execute(events.insert().from_select(names, happened))
+    moving = connection.execute(events.insert().from_select(names, happened)).rowcount
+    if not moving:
+        return
+    if event in _SETTLING:
+        tell_settled(connection, movable, event, now, actor)
     changed: dict[str, Any] = {"status": after, "updated_at": now}
     if event in {LetterEvent.REQUEUED, LetterEvent.FIXED}:
         changed["correction_batch_id"] = batch_id

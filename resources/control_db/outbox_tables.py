@@ -30,6 +30,7 @@ outbox_event = Table(
     Index("ux_outbox_event_event_id", "event_id", unique=True),
     Index("ix_outbox_event_commit_order", "transaction_id", "position"),
     Index("ix_outbox_event_time", "time"),
+    Index("ix_outbox_event_tenant_id", "tenant_id", "transaction_id", "position"),
 )
 """``transaction_id`` is the transaction's own number on PostgreSQL (xid8): with the oldest one still running it tells
 how far the outbox can be read without skipping what commits late."""

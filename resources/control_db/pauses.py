@@ -12,6 +12,7 @@ from resources.control_db.audit_log import add_act
 from resources.control_db.engine import Database, insert_if_new
 from resources.control_db.rows import storable_text
 from resources.control_db.tables import pause as pauses
+from resources.control_db.telling import tell_pause
 
 
 class SqlPauses(Database):
@@ -23,6 +24,16 @@ class SqlPauses(Database):
         with self._writing() as connection:
             row = {**asdict(pause), **texts, "scope": str(pause.scope)}
             is_new = insert_if_new(connection, pauses, row)
+            if is_new:
+                tell_pause(
+                    connection,
+                    pause.scope,
+                    pause.scope_id,
+                    paused=True,
+                    by=pause.paused_by,
+                    reason=pause.reason,
+                    now=pause.paused_at,
+                )
             if is_new and act is not None:
                 add_act(connection, act)
         return is_new
@@ -33,6 +44,15 @@ class SqlPauses(Database):
         with self._writing() as connection:
             was_paused = bool(connection.execute(delete(pauses).where(mine)).rowcount)
             if was_paused and act is not None:
+                tell_pause(
+                    connection,
+                    scope,
+                    scope_id,
+                    paused=False,
+                    by=act.actor,
+                    reason=act.reason,
+                    now=act.at,
+                )
                 add_act(connection, act)
         return was_paused
 

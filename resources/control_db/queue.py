@@ -53,12 +53,15 @@ from resources.control_db.lane_heads import LaneHead, LaneId, is_open, lane_head
 from resources.control_db.lanes import read_lanes, read_leases
 from resources.control_db.leases import end_start, hold, lane_is, read_state, write_state
 from resources.control_db.letter_records import reopen_corrected, reopen_overtaken
+from resources.control_db.outbox import add_events
+from resources.control_db.rows import STATE_COLUMNS, state_of
 from resources.control_db.tables import (
     IN_QUEUE,
     lane,
     publish_state,
     snapshot,
 )
+from resources.control_db.telling import failed, tell_cancelled
 from resources.control_db.traffic import exclude_other_claims, is_still_open, read_traffic
 
 
@@ -174,6 +177,7 @@ class SqlQueue(Database):
             write_state(connection, before, after)
             end_start(connection, after)
             reopen_corrected(connection, after, now)
+            tell_cancelled(connection, after, now)
             if act is not None:
                 add_act(connection, act)
         return after
@@ -300,4 +304,5 @@ def _fail_superseded(connection: Connection, head: LaneHead, now: datetime) -> N
         text(IN_QUEUE),
     )
     reopen_overtaken(connection, older, now)
-    connection.execute(update(publish_state).where(older).values(**values))
+    overtaken = update(publish_state).where(older).values(**values).returning(*STATE_COLUMNS)
+    add_events(connection, [failed(state_of(row), now) for row in connection.execute(overtaken)])

@@ -64,6 +64,7 @@ from resources.control_db.letter_records import (
 )
 from resources.control_db.rows import STATE_COLUMNS, state_of
 from resources.control_db.tables import publish_ledger, publish_state, snapshot
+from resources.control_db.telling import tell_moved
 
 
 class SqlStates(Database):
@@ -126,6 +127,8 @@ class SqlStates(Database):
                 record_attempt(connection, state, attempt)
                 if move is Move.FAIL:
                     record_batch_letter(connection, state, attempt)
+            withdrawn = move is Move.WITHDRAW
+            tell_moved(connection, state, claim.fencing_token, now, withdrawn=withdrawn)
         return replace(claim, state=state)
 
     def requeue(
@@ -177,6 +180,7 @@ class SqlStates(Database):
             if execution is not None:
                 record_execution(connection, execution)
             _settle_letters(connection, state, now)
+            tell_moved(connection, state, claim.fencing_token, now)
         return state
 
     def withdraw(
@@ -201,6 +205,7 @@ class SqlStates(Database):
             if ledger is not None:
                 _store_ledger(connection, state, ledger)
             record_attempt(connection, state, attempt)
+            tell_moved(connection, state, claim.fencing_token, now, withdrawn=True)
         return replace(claim, state=state)
 
     def end_execution(

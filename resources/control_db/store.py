@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from resources.control_db import (  # noqa: F401  so that their tables are declared
+    event_tables,
     forecast_tables,
     outbox_tables,
     workflow_tables,

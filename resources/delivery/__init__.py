@@ -1,0 +1,1 @@
+"""Events on their way: webhooks behind a guard, and RabbitMQ."""
