@@ -52,7 +52,7 @@ demo: setup  ## Publish real sources twice with a change in between, and end.
 up: setup  ## Run the whole stack until Ctrl-C.
 	@exec $(PENSTOCK) up $(ARGS)
 
-test: setup .tools/.browser .tools/.promtool  ## Run every test.
+test: setup .tools/.browser .tools/.promtool .tools/.broker  ## Run every test.
 	@env -u DAGSTER_HOME $(RUN) pytest -n 2 --dist worksteal $(ARGS)
 
 crash: setup  ## Kill workers at named points and at random, some 2,000 times: make crash ARGS=--quick
@@ -129,6 +129,20 @@ clean:  ## Remove what setup and the checks made; data in .penstock stays.
 		trap 'rm -rf "$$folder"' EXIT
 		(cd "$$folder" && { apt-get download -qq prometheus >/dev/null 2>&1 || { apt-get update -qq; apt-get download -qq prometheus >/dev/null; }; })
 		dpkg -x "$$folder"/prometheus_*.deb .tools/prometheus
+	fi
+	touch $@
+
+# Events are sent through a real broker, which pip cannot bring either. The tests start it themselves.
+.tools/.broker: .tools/.uv-$(UV_VERSION)
+	@if ! test -x /usr/lib/rabbitmq/bin/rabbitmq-server; then
+		if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+			echo "test: events are sent through RabbitMQ, which is missing. Install it, then try again:" >&2
+			echo "    sudo apt-get update && sudo apt-get install -y --no-install-recommends rabbitmq-server" >&2
+			exit 1
+		fi
+		echo "test: installing rabbitmq-server"
+		apt-get update -qq
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends rabbitmq-server >/dev/null
 	fi
 	touch $@
 

@@ -20,7 +20,9 @@ from control_plane.commands import (
     audit,
     breakers,
     dead_letters,
+    destinations,
     drift,
+    events,
     forecasts,
     holds,
     operate,
@@ -68,7 +70,9 @@ plan_app.command("compare")(plan.compare)
 app.add_typer(plan_app, name="plan")
 app.add_typer(schema_app, name="schema")
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(destinations.app, name="destinations")
 app.add_typer(drift.app, name="drift")
+app.add_typer(events.app, name="events")
 app.add_typer(holds.app, name="holds")
 app.add_typer(registry.app, name="registry")
 app.add_typer(workflows.app, name="workflows")

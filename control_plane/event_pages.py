@@ -54,6 +54,9 @@ _HEAD = (
     "once, those of one subject in order; `id` is the same each time. An event holds no attributes of entities, no",
     "text quoted in error messages and no secrets. Events of tenant `*` concern the whole platform.",
     "",
+    "[Send events elsewhere](../howto/send_events_elsewhere.md) says how to receive them, and how to send those that",
+    "Penstock hears.",
+    "",
     "| type | direction | subject | what it says |",
     "|---|---|---|---|",
 )

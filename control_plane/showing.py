@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from sqlalchemy import Engine
 
     from penstock.identity.ids import SourceId, TargetId
     from penstock.use_cases.acts import By as Signed
@@ -44,6 +45,15 @@ def platform() -> Platform:
             "set PENSTOCK_HOME to the folder that has it"
         )
     return wiring.open_platform(settings)
+
+
+def engine() -> Engine:
+    """Open the control database that the settings describe; raises ``NotFound`` where there is none yet."""
+    from resources.control_db.store import SqlControlStore
+
+    control = platform().control
+    assert isinstance(control, SqlControlStore)
+    return control.engine
 
 
 def show(answer: Any, as_json: bool, renderables: Callable[[], Iterable[RenderableType]]) -> None:

@@ -16,6 +16,8 @@ from penstock.access.limits import RequestLimits
 from penstock.batch.guard_policy import GuardPolicy
 from penstock.errors import PenstockError
 from penstock.events.alerts import AlertPolicy, AlertRoute
+from penstock.events.delivery import DeliveryPolicy
+from penstock.events.handling import HandlingPolicy
 from penstock.forecast.policy import ForecastPolicy
 from penstock.publish.breaker import BreakerPolicy
 from penstock.publish.queue import QueuePolicy
@@ -23,6 +25,7 @@ from penstock.publish.retention import RetentionPolicy
 from penstock.publish.retry import RetryPolicy
 from penstock.workflow.priority import WorkflowPolicy
 from penstock.workflow.workers import WorkerPolicy
+from resources.delivery.webhook_limits import WebhookLimits
 from resources.registry.api_settings import OidcIssuer
 from resources.targets.http_settings import HttpEndpoint
 
@@ -190,6 +193,29 @@ class Settings(BaseModel):
         default=None,
         description="An OIDC issuer whose bearer tokens the registry takes, as a JSON object: `issuer`, `audience` and "
         "`jwks_url`, and which claims are tenant and role. Without it only its own API tokens count.",
+    )
+    webhook_limits: Json[WebhookLimits] | WebhookLimits = Field(
+        default_factory=WebhookLimits,
+        description="Where webhooks may go, and how long they may take, as a JSON object: "
+        '`{"allowed_networks": ["10.1.0.0/16"]}` lets them reach a private network.',
+    )
+    delivery_policy: Json[DeliveryPolicy] | DeliveryPolicy = Field(
+        default_factory=DeliveryPolicy,
+        description="How events are sent again, when a destination is given up, and how long events are kept, as a "
+        "JSON object.",
+    )
+    handling_policy: Json[HandlingPolicy] | HandlingPolicy = Field(
+        default_factory=HandlingPolicy,
+        description="How often an event that came in is tried, as a JSON object.",
+    )
+    rabbitmq_url: SecretStr | None = Field(
+        default=None,
+        description="RabbitMQ, as `amqps://user:password@host/vhost`, for destinations of kind `rabbitmq` and for the "
+        "queue; by default there is none.",
+    )
+    rabbitmq_queue: str | None = Field(
+        default=None,
+        description="A durable queue of that broker that events come in by; by default there is none.",
     )
     cache_bytes: int = Field(
         default=10 * 2**30, ge=0, description="Most that the row cache keeps on disk, in bytes."

@@ -14,7 +14,9 @@ pytest_plugins = [
     "tests.fixtures.memory",
     "tests.fixtures.oidc",
     "tests.fixtures.postgres",
+    "tests.fixtures.rabbitmq",
     "tests.fixtures.s3",
+    "tests.fixtures.webhook",
 ]
 
 settings.register_profile(

@@ -122,8 +122,8 @@ class WorkerStatusChanged(EventData):
     DIRECTION: ClassVar[Direction] = Direction.BOTH
     SUBJECT: ClassVar[str] = "worker_id"
     worker_id: Name
-    status: Literal["active", "draining", "drained", "lost", "retired"]
-    before: Literal["active", "draining", "drained", "lost", "retired"] | None = None
+    status: Literal["active", "draining", "gone"]
+    before: Literal["active", "draining", "gone"] | None = None
     """Its status before; None for one that is new, or where whoever tells does not know."""
     reason: Message | None = None
 

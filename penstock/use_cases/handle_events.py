@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from penstock.errors import BadEvent, PenstockError
+from penstock.errors import BadEvent, LeaseLost, PenstockError
 from penstock.events.catalogue import heard
 from penstock.events.cloudevents import Heard
 from penstock.events.facts import PLATFORM_TENANT, EventData, fact_id
@@ -20,7 +20,7 @@ from penstock.ports.events import Arrival, Handled, Inbox, InboxEvent
 class Handler(Protocol):
     """Acts on events of one type."""
 
-    def __call__(self, data: EventData, *, tenant: TenantId, key: str, now: datetime) -> None:
+    def __call__(self, arrival: Arrival, data: EventData, *, key: str) -> None:
         """Do what an event asks for. The same ``key`` again is the same event, and must have no further effect.
 
         Raises ``PenstockError`` where it cannot be done, now or at all.
@@ -84,8 +84,9 @@ def _handle(handling: Handling, event: InboxEvent) -> Handled:
         handler = handling.handlers.get(arrival.type)
         if handler is None:
             raise BadEvent(f"nothing here acts on events of type {arrival.type!r}")
-        handler(data, tenant=arrival.tenant_id, key=key_of(arrival), now=now)
-    except BadEvent as error:
+        handler(arrival, data, key=key_of(arrival))
+    except (BadEvent, LeaseLost) as error:
+        # No later try would change that.
         return Handled(position=event.position, code=error.code, message=str(error))
     except PenstockError as error:
         return _later(handling, event, error.code, str(error), now)

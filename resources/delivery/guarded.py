@@ -16,15 +16,13 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 import httpcore
-from pydantic import BaseModel, ConfigDict, Field
 
-from penstock.errors import PenstockError
-from penstock.identity.ids import InvalidIdentifier
+from penstock.errors import InvalidIdentifier, PenstockError
+from resources.delivery.webhook_limits import IpNetwork, WebhookLimits
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _LONGEST_URL = 2000
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class AddressRefused(PenstockError):
@@ -37,23 +35,6 @@ class BadAddress(InvalidIdentifier):
     """An address is none that webhooks can be sent to."""
 
     code = "bad_address"
-
-
-class WebhookLimits(BaseModel):
-    """Where webhooks may go, and how long they may take; times are in seconds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    allowed_networks: tuple[str, ...] = ()
-    """Networks that may be reached though they are private: ``10.1.0.0/16``. Plain http goes nowhere else."""
-    connect_s: float = Field(default=5.0, gt=0)
-    timeout_s: float = Field(default=15.0, gt=0)
-    """From the first byte sent to the last that is read."""
-    max_answer_bytes: int = Field(default=16 * 1024, ge=0)
-    """More of an answer is not read."""
-
-    def networks(self) -> tuple[IpNetwork, ...]:
-        """Return the networks that may be reached though they are private."""
-        return tuple(ipaddress.ip_network(each) for each in self.allowed_networks)
 
 
 def check_url(text: str, limits: WebhookLimits) -> SplitResult:
@@ -131,7 +112,7 @@ class GuardedPost:
         """POST once; raises :class:`AddressRefused`, or ``httpcore`` errors and ``OSError`` where nothing came back."""
         self._backend.plain = check_url(url, self._limits).scheme == "http"
         self._backend.deadline_s = time.monotonic() + self._limits.timeout_s
-        with self._pool.stream("POST", url, headers=headers, content=body) as response:
+        with self._pool.stream("POST", url, headers=[*headers.items()], content=body) as response:
             left = self._limits.max_answer_bytes
             for piece in response.iter_stream():
                 left -= len(piece)

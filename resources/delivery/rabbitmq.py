@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,6 +40,8 @@ def _connect(url: SecretStr) -> pika.BlockingConnection:
     parameters.stack_timeout = _FAST["stack_timeout"]
     parameters.blocked_connection_timeout = _FAST["blocked_connection_timeout"]
     parameters.connection_attempts = 1
+    # What it says of connections is said again by who asked, without addresses and tracebacks.
+    logging.getLogger("pika").setLevel(logging.CRITICAL)
     try:
         return pika.BlockingConnection(parameters)
     except (AMQPError, OSError) as error:

@@ -11,8 +11,8 @@ from pydantic import SecretStr
 
 from penstock.events.delivery import Answer, Destination, DestinationKind
 from penstock.events.envelope import OutboxEvent
-from resources.delivery.guarded import WebhookLimits
 from resources.delivery.rabbitmq import RabbitSender
+from resources.delivery.webhook_limits import WebhookLimits
 from resources.delivery.webhooks import WebhookSender
 
 

@@ -21,8 +21,8 @@ from resources.delivery.guarded import (
     BadAddress,
     GuardedPost,
     HttpAnswer,
-    WebhookLimits,
 )
+from resources.delivery.webhook_limits import WebhookLimits
 
 _GONE = 410
 

@@ -158,7 +158,7 @@ def test_what_is_cancelled_or_overtaken_has_failed(control_store: SqlControlStor
     assert claim(control_store) is None
     failed = [e for e in told(control_store) if e.type == "batch_failed"]
     said = [(e.subject, e.data["error_code"]) for e in failed]
-    assert said == [(first, "cancelled"), (late, "superseded")]
+    assert said == [(first, "cancelled"), (late, "superseded_by_newer")]
 
 
 def test_publishing_again_is_told_again(control_store: SqlControlStore) -> None:
@@ -188,7 +188,7 @@ def test_a_breaker_tells_when_it_opens_and_closes(control_store: SqlControlStore
 def test_pauses_are_told_to_whom_they_concern(control_store: SqlControlStore) -> None:
     """A source's pause is its tenant's, a target's the platform's; pausing what is paused tells nothing."""
     spec = SourceSpec(source_id=SourceId("a"), tenant_id=TenantId("acme"), targets=(REGISTRY,))
-    control_store.declare_sources([spec])
+    control_store.sync_sources([spec])
     for scope, name in ((PauseScope.SOURCE, "a"), (PauseScope.TARGET, "registry")):
         pause = Pause(scope=scope, scope_id=name, paused_at=NOW, paused_by="kim", reason="moved")
         for _ in range(2):
