@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, settings
 
 pytest_plugins = [
     "tests.fixtures.browser",
+    "tests.fixtures.checked_events",
     "tests.fixtures.clock",
     "tests.fixtures.http_endpoint",
     "tests.fixtures.inbox",

@@ -66,7 +66,8 @@ def move(
     constants = (literal(value, events.c[name].type) for name, value in values.items())
     happened = select(table.dead_letter_id, number, *constants).where(movable)
     names = ["dead_letter_id", "number", *values]
-    moving = connection.execute(events.insert().from_select(names, happened)).rowcount
+    insert = events.insert().from_select(names, happened)
+    moving = connection.execute(insert.execution_options(preserve_rowcount=True)).rowcount
     if not moving:
         return
     if event in _SETTLING:

@@ -14,11 +14,11 @@ from tests.contracts.control_values import NOW
 
 def _event(event_id: str | None = None) -> NewEvent:
     return NewEvent(
-        type="batch_landed",
+        type="source_resumed",
         subject="crm@2026",
         tenant_id=TenantId("default"),
         time=NOW,
-        data={"rows": 3, "text": "a\0b"},
+        data={"source_id": "crm", "by": "a\0b"},
         event_id=event_id,
     )
 
@@ -26,7 +26,7 @@ def _event(event_id: str | None = None) -> NewEvent:
 def _told(store: SqlControlStore) -> list[tuple[str, str]]:
     with store.engine.connect().execution_options(penstock_reading=True) as connection:
         rows = connection.execute(select(outbox_event).order_by(outbox_event.c.position)).all()
-    return [(row.event_id, row.data["text"]) for row in rows]
+    return [(row.event_id, row.data["by"]) for row in rows]
 
 
 def test_an_event_is_there_if_its_change_is(control_store: SqlControlStore) -> None:

@@ -1,0 +1,132 @@
+"""What events that came in bring about: turns of workflows, ends of tasks, statuses of workers, on both databases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.events.handling import HandlingPolicy
+from penstock.identity.ids import TenantId
+from penstock.ports.events import InboxStatus
+from penstock.use_cases.coordination import Coordination
+from penstock.use_cases.event_effects import Effects
+from penstock.use_cases.handle_events import Handling, handle_waiting
+from penstock.use_cases.work import Workshop, register_worker
+from penstock.workflow.workers import WorkerStatus
+from resources.control_db.inbox import SqlInbox
+from resources.control_db.store import SqlControlStore
+from resources.control_db.work import SqlWork
+from tests.contracts.test_inbox import arrival
+from tests.contracts.workflow_values import ACME, BY, claim, coordination, create, task, tasks_of
+from tests.fixtures.clock import FixedClock
+
+ARCHIVE = {"source_id": "a", "archive": "s3://exports/a.tar"}
+
+
+class World:
+    """An inbox that is acted on, over workflows and workers."""
+
+    def __init__(self, store: SqlControlStore, folder: Path, clock: FixedClock) -> None:
+        self.co: Coordination = coordination(store, folder, clock)
+        self.workshop = Workshop(work=SqlWork.from_engine(store.engine), clock=clock)
+        self.inbox = SqlInbox.from_engine(store.engine)
+        self.clock = clock
+        effects = Effects(coordination=self.co, workshop=self.workshop)
+        self.handling = Handling(
+            inbox=self.inbox,
+            handlers=effects.handlers(),
+            clock=clock,
+            policy=HandlingPolicy(attempts=2),
+            jitter=lambda: 0.0,
+        )
+
+    def hear(self, event_type: str, event_id: str = "1", **fields: Any) -> str:
+        """Take an event in and act on it; return what became of it."""
+        tenant = fields.pop("tenant", ACME)
+        subject = str(fields.get("task_id") or fields.get("source_id") or fields.get("worker_id"))
+        event = arrival(event_id, subject, type=event_type, tenant_id=tenant, data=fields)
+        self.inbox.accept([event], received_from="kim", now=self.clock.now())
+        handle_waiting(self.handling)
+        found = [e for e in self.inbox.find() if e.arrival.event_id == event_id]
+        return found[0].error_code or found[0].status.value
+
+
+@pytest.fixture
+def world(control_store: SqlControlStore, tmp_path: Path, clock: FixedClock) -> World:
+    return World(control_store, tmp_path, clock)
+
+
+def test_an_archive_begins_a_turn_of_who_waits_for_it(world: World) -> None:
+    """The workflow that waits for the source has a turn for it, once however often the event comes."""
+    event = {"type": "archive_discovered", "only_its_source": True}
+    made = create(world.co, kind="event_driven", event=event).workflow_id
+    assert tasks_of(world.co, made) == []
+    for _ in range(2):
+        assert world.hear("archive_discovered", **ARCHIVE) == "done"
+    assert len(world.co.workflows.list_turns(made)) == 1
+    assert tasks_of(world.co, made)[0] == "a collect ready"
+    assert world.hear("archive_discovered", "2", tenant=TenantId("other"), **ARCHIVE) == "done"
+    assert len(world.co.workflows.list_turns(made)) == 1
+
+
+def test_a_collection_that_is_done_completes_its_task(world: World) -> None:
+    """By the task's id and token, once; what comes under an older token, or of another tenant, is refused."""
+    made = create(world.co).workflow_id
+    report = claim(world.co, made, "a collect")
+    of = {"task_id": report.task_id}
+    assert world.hear("collection_completed", "0", tenant=TenantId("other"), **of) == "not_found"
+    stale = report.fencing_token - 1
+    assert world.hear("collection_completed", "1", fencing_token=stale, **of) == "lease_lost"
+    token = report.fencing_token
+    assert world.hear("collection_completed", "2", fencing_token=token, **of) == "done"
+    assert world.hear("collection_completed", "3", fencing_token=token, **of) == "done"
+    assert task(world.co, made, "a collect").status == "completed"
+    assert task(world.co, made, "a transform").status == "ready"
+
+
+def test_a_collection_is_found_by_its_source(world: World) -> None:
+    """Without a task's id it is the one that is in hand of the source; with none, the event is kept as dead."""
+    made = create(world.co).workflow_id
+    assert world.hear("collection_completed", "1", source_id="a") == "not_found"
+    world.clock.sleep(60)
+    handle_waiting(world.handling)
+    assert [e.arrival.event_id for e in world.inbox.find(status=InboxStatus.DEAD)] == ["1"]
+    claim(world.co, made, "a collect")
+    assert world.hear("collection_completed", "2", source_id="a") == "done"
+    assert task(world.co, made, "a collect").status == "completed"
+
+
+def test_a_collection_that_failed_is_tried_again_or_not(world: World) -> None:
+    """A failure that passes leaves tries; one that is permanent ends the task."""
+    made = create(world.co).workflow_id
+    why = {"error_code": "down", "message": "the database does not answer"}
+    for name, permanent, status in (("a", False, "ready"), ("b", True, "failed")):
+        report = claim(world.co, made, f"{name} collect")
+        of = {"task_id": report.task_id, "permanent": permanent}
+        assert world.hear("collection_failed", name, **of, **why) == "done"
+        assert task(world.co, made, f"{name} collect").status == status
+
+
+def test_a_worker_is_moved_to_where_it_says_that_it_is(world: World) -> None:
+    """It drains, and goes, once; saying so again changes nothing, and nobody moves another tenant's."""
+    register_worker(
+        world.workshop, "w1", tenant=ACME, capabilities=["collect"], capacity=1, details={}, by=BY
+    )
+    of = {"worker_id": "w1"}
+    drain = "worker_status_changed"
+    assert world.hear(drain, "0", tenant=TenantId("other"), status="gone", **of) == "not_found"
+    world.clock.sleep(60)
+    handle_waiting(world.handling)
+    for number, (status, after) in enumerate(
+        (
+            ("active", "active"),
+            ("draining", "draining"),
+            ("draining", "draining"),
+            ("gone", "gone"),
+        ),
+        start=1,
+    ):
+        assert world.hear(drain, str(number), status=status, **of) == "done"
+        assert world.workshop.work.get_worker("w1").status is WorkerStatus(after)
