@@ -18,6 +18,12 @@ from starlette.responses import RedirectResponse, Response
 
 from control_plane.service.addresses import DASHBOARD, SESSION_COOKIE
 from control_plane.service.looping import Loop, Loops
+from control_plane.service.loops import (
+    event_broker,
+    event_delivery,
+    event_handling,
+    event_retention,
+)
 from control_plane.service.loops import forecasts as forecasts_loop
 from control_plane.service.loops import work as work_loops
 from control_plane.service.loops import workflows as workflow_loop
@@ -25,6 +31,8 @@ from control_plane.service.openapi import ABOUT_API
 from control_plane.service.pages import home, status
 from control_plane.service.refusals import refusal
 from control_plane.service.routes import (
+    destinations,
+    events,
     forecasts,
     priority,
     server,
@@ -45,6 +53,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     workers.router,
     tasks.router,
     priority.router,
+    events.router,
+    destinations.router,
     tokens.router,
     server.router,
     forecasts.router,
@@ -54,6 +64,10 @@ LOOPS: tuple[Loop, ...] = (
     *work_loops.loops,
     workflow_loop.loop,
     forecasts_loop.loop,
+    event_delivery.loop,
+    event_handling.loop,
+    event_broker.loop,
+    event_retention.loop,
 )
 PUBLIC = frozenset({"/", "/openapi.json", "/docs", "/docs.css", "/health"})
 """Paths for everybody."""

@@ -27,6 +27,8 @@ class Loop:
     name: str
     run_once: Callable[[Services], bool | float]
     """Does what is due; returns True to be called again at once, False for a while later, or seconds until then."""
+    close: Callable[[Services], None] = lambda _services: None
+    """Lets go of what it keeps open, once it has ended."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +82,8 @@ class Loops:
             wake.set()
         for thread in self._threads:
             thread.join(patience_s)
+        for loop in self.loops:
+            loop.close(self.services)
 
     def wake(self, name: str) -> None:
         """Have a loop look at once; a name that no loop has is no error."""

@@ -1,0 +1,26 @@
+"""Removes events that nobody needs any more."""
+
+from __future__ import annotations
+
+from control_plane.service.looping import Loop
+from control_plane.service.services import Services
+from penstock.use_cases.deliver_events import remove_old_events
+from penstock.use_cases.handle_events import remove_old_arrivals
+from resources.control_db.destinations import SqlDestinations
+from resources.control_db.inbox import SqlInbox
+from resources.control_db.outbox_log import SqlEventLog
+
+_EVERY_S = 600.0
+
+
+def run_once(services: Services) -> float:
+    """Remove what is old. Several servers at it harm nothing."""
+    now, settings = services.clock.now(), services.settings
+    log = SqlEventLog.from_engine(services.engine)
+    destinations = SqlDestinations.from_engine(services.engine)
+    remove_old_events(log, destinations, settings.delivery_policy, now)
+    remove_old_arrivals(SqlInbox.from_engine(services.engine), settings.handling_policy, now)
+    return _EVERY_S
+
+
+loop = Loop(name="event_retention", run_once=run_once)
