@@ -240,7 +240,9 @@ class SqlDestinations(Database):
 
 def _tell_disabled(connection: Connection, of: Destination, act: AuditEntry) -> None:
     told = DestinationDisabled(
-        destination_id=of.destination_id, why=shortened(act.reason or "asked for"), by=act.actor
+        destination_id=of.destination_id,
+        why=shortened(storable_text(act.reason) or "asked for"),
+        by=storable_text(act.actor) or "unknown",
     )
     add_events(connection, [told.as_event(tenant_id=of.tenant_id, time=act.at)])
 

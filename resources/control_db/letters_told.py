@@ -16,6 +16,7 @@ from penstock.ports.dead_letters import DeadLetter
 from penstock.publish.dead_letters import LetterEvent, LetterStatus, normalised
 from penstock.publish.state import PublishState
 from resources.control_db.outbox import add_events
+from resources.control_db.rows import storable_text
 from resources.control_db.tables import dead_letter, source
 
 _UNKNOWN = TenantId("default")
@@ -51,7 +52,9 @@ def letters_of(
     }
     events = []
     for row in connection.execute(query.order_by(_table.fingerprint)).mappings():
-        created = DeadLetterCreated(**{**row, **of, "message": told_of(row["message"])})
+        created = DeadLetterCreated(
+            **{**row, **of, "code": name_of(row["code"]), "message": told_of(row["message"])}
+        )
         fact: Sequence[str | int] = ()
         if token is not None:
             fact = (state.batch_id, state.target_id, created.fingerprint, token)
@@ -64,7 +67,7 @@ def tell_letter(connection: Connection, letter: DeadLetter, now: datetime) -> No
     created = DeadLetterCreated(
         fingerprint=letter.fingerprint,
         letters=1,
-        code=letter.code,
+        code=name_of(letter.code),
         type_name=letter.type_name,
         source_id=letter.source_id,
         batch_id=letter.batch_id,
@@ -94,7 +97,8 @@ def tell_settled(
     events = []
     for row in rows:
         tenant = TenantId(row.pop("tenant_id") or _UNKNOWN)
-        settled = DeadLetterSettled(**row, outcome=event.value, settled_by=actor)  # type: ignore[arg-type]
+        row["code"], by = name_of(row["code"]), storable_text(actor)
+        settled = DeadLetterSettled(**row, outcome=event.value, settled_by=by)  # type: ignore[arg-type]
         events.append(settled.as_event(tenant_id=tenant, time=now))
     add_events(connection, events)
 
@@ -108,4 +112,9 @@ def tenant_of(connection: Connection, source_id: str | None) -> TenantId:
 
 def told_of(message: str) -> str:
     """Return an error's message as an event may carry it: without what it quotes, and not too long."""
-    return shortened(normalised(message))
+    return shortened(normalised(storable_text(message) or ""))
+
+
+def name_of(text: str | None) -> str:
+    """Return a code or a name as an event may carry it; targets and people choose some of them."""
+    return (storable_text(text) or "unknown")[:255]

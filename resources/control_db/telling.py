@@ -35,8 +35,9 @@ from penstock.ports.control import BatchRecord
 from penstock.ports.pauses import PauseScope
 from penstock.publish.breaker import BreakerState, BreakerStatus
 from penstock.publish.state import PublishState, PublishStatus
-from resources.control_db.letters_told import letters_of, tenant_of, told_of
+from resources.control_db.letters_told import letters_of, name_of, tenant_of, told_of
 from resources.control_db.outbox import add_events
+from resources.control_db.rows import storable_text
 from resources.control_db.tables import operation_exception
 
 
@@ -126,7 +127,7 @@ def _postponed(state: PublishState, fact: Sequence[str | int], now: datetime) ->
     why = state.failure_details
     postponed = BatchPostponed(
         **_of(state),
-        error_code=why.error_code if why else "unknown",
+        error_code=name_of(why.error_code if why else None),
         message=told_of(why.error_message if why else ""),
         retry_count=why.retry_count if why else 0,
         retry_at=state.retry_due_at or now,
@@ -139,7 +140,7 @@ def failed(state: PublishState, now: datetime, *, fact: Sequence[str | int] = ()
     why = state.failure_details
     given_up = BatchFailed(
         **_of(state),
-        error_code=why.error_code if why else "unknown",
+        error_code=name_of(why.error_code if why else None),
         message=told_of(why.error_message if why else ""),
         retry_count=(why.retry_count if why else 0) or 0,
     )
@@ -178,7 +179,7 @@ def tell_decided(
         target_id=decided.target_id,
         plan_digest=decided.plan_digest,
         decision=decided.decision.value,
-        decided_by=decided.approver[:255],
+        decided_by=name_of(decided.approver),
         expires_at=decided.expires_at,
     )
     event = told.as_event(tenant_id=state.tenant_id, time=now, fact=(decided.approval_id,))
@@ -207,7 +208,7 @@ def tell_breaker(
             failures=after.failures,
         )
     elif was_open and after.status is BreakerStatus.CLOSED:
-        by = None if act is None else act.actor
+        by = None if act is None else name_of(act.actor)
         told = BreakerClosed(target_id=after.target_id, closed_by=by)
     else:
         return
@@ -226,8 +227,8 @@ def tell_pause(
 ) -> None:
     """Tell that a source or a target was paused or resumed."""
     said: dict[str, Any] = {
-        "by": by[:255] or "unknown",
-        "reason": None if reason is None else shortened(reason),
+        "by": name_of(by),
+        "reason": None if reason is None else shortened(storable_text(reason) or ""),
     }
     told: SourcePaused | SourceResumed | TargetPaused | TargetResumed
     if scope is PauseScope.SOURCE:
