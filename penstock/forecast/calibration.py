@@ -3,8 +3,10 @@
 Split conformal prediction (Vovk et al., 2005; Lei et al., 2018) on scores ``log(actual / point)``: the quantile told is
 the one of earlier scores at the level ``(n + 1) / n`` times the one that is wanted, n in batches. Scores of the lane
 itself are weighed against those of all lanes at the same stage, which together count as :data:`POOLED_SCORES` of its
-own. What the level has to be is learnt while going, since load and targets change: adaptive conformal inference (Gibbs
-and Candès, 2021), ``level += gamma * (missed - goal)``.
+own. Load and targets change, so how much more it takes is learnt while going, by what conformal PID control calls
+quantile tracking (Angelopoulos, Candès and Tibshirani, 2023): ``shift += gain * (missed - goal)``, added to the score.
+Adapting the level instead (Gibbs and Candès, 2021) was tried first: where a crowd outgrows all that was ever seen, the
+highest score is too low, and no level helps.
 """
 
 from __future__ import annotations
@@ -23,26 +25,28 @@ MISSES_GOAL = 0.10
 """Share of forecasts whose p90 is to be missed."""
 POOLED_SCORES = 12.0
 """How many scores of its own those of all lanes are worth to a lane."""
-GAMMA = 0.03
-"""How fast the level follows what is missed."""
+GAIN = 0.05
+"""How fast the shift follows what is missed."""
 _SCORES_HALF_LIFE = 30.0
 _ENOUGH_SCORES = 8
-_LOWEST, _HIGHEST = 0.75, 0.985
+_HIGHEST = 0.985
+_LOWEST_SHIFT, _HIGHEST_SHIFT = -0.5, 2.0
 _GUESSED_SPREAD = 0.8
 """Log deviation of scores as long as none are known."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Quantiles:
-    """The scores that a forecast's quantiles are taken from, and the level that its p90 needs."""
+    """The scores that a forecast's quantiles are taken from, and what its p90 takes besides."""
 
     scores: Floats
     weights: Floats
     p90_level: float
+    p90_shift: float
 
-    def after_s(self, point_s: float, level: float) -> float:
+    def after_s(self, point_s: float, level: float, shift: float = 0.0) -> float:
         """Return the seconds until a batch has come with probability ``level``."""
-        score = weighted_quantile(self.scores, self.weights, level)
+        score = weighted_quantile(self.scores, self.weights, level) + shift
         return max(0.0, (point_s + SCORE_SHIFT_S) * exp(score) - SCORE_SHIFT_S)
 
     def p50_s(self, point_s: float) -> float:
@@ -51,7 +55,7 @@ class Quantiles:
 
     def p90_s(self, point_s: float) -> float:
         """Return the seconds until nine in ten of such batches have come."""
-        return self.after_s(point_s, self.p90_level)
+        return max(self.p50_s(point_s), self.after_s(point_s, self.p90_level, self.p90_shift))
 
     def later_than(self, point_s: float, limit_s: float) -> float:
         """Return the probability that a batch comes after ``limit_s`` seconds, smoothed so that it is never 0 or 1."""
@@ -69,7 +73,7 @@ class Calibration:
     def __init__(self, models: Iterable[LaneModel]) -> None:
         self._models = {model.lane_id: model for model in models}
         self._pooled = {stage: _pooled(self._models.values(), stage) for stage in Stage}
-        self._levels = {stage: _level(self._scores_of(stage)) for stage in Stage}
+        self._shifts = {stage: _shift(self._scores_of(stage)) for stage in Stage}
 
     def quantiles(self, lane: LaneId, stage: Stage) -> Quantiles:
         """Return what the quantiles of one lane's forecasts at a stage are taken from."""
@@ -82,7 +86,8 @@ class Calibration:
         return Quantiles(
             scores=np.concatenate([scores, pooled]),
             weights=np.concatenate([mine, weights]),
-            p90_level=_corrected(self._levels[stage], own),
+            p90_level=_corrected(1.0 - MISSES_GOAL, own),
+            p90_shift=self._shifts[stage],
         )
 
     def _scores_of(self, stage: Stage) -> list[Score]:
@@ -107,13 +112,13 @@ def _pooled(models: Iterable[LaneModel], stage: Stage) -> tuple[Floats, Floats]:
     return np.array(values), np.array(weights, dtype=np.float64)
 
 
-def _level(scores: Sequence[Score]) -> float:
-    """Return the level that a p90 needs, from which of the forecasts before came after theirs."""
-    level = 1.0 - MISSES_GOAL
+def _shift(scores: Sequence[Score]) -> float:
+    """Return what has to be added to the score of a p90, from which of the forecasts before came after theirs."""
+    shift = 0.0
     for score in scores:
-        level += GAMMA * (float(score.missed) - MISSES_GOAL)
-        level = min(_HIGHEST, max(_LOWEST, level))
-    return level
+        shift += GAIN * (float(score.missed) - MISSES_GOAL)
+        shift = min(_HIGHEST_SHIFT, max(_LOWEST_SHIFT, shift))
+    return shift
 
 
 def _corrected(level: float, own: Sequence[Score]) -> float:
