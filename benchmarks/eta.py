@@ -178,7 +178,7 @@ class _Watcher:
 
 
 def _spread(values: Sequence[float], digits: int = 1) -> str:
-    return f"{min(values):.{digits}f} to {max(values):.{digits}f} over {len(values)} seeds"
+    return f"{min(values):.{digits}f} to {max(values):.{digits}f} over {len(values)} histories"
 
 
 def _coverage(replays: Sequence[Replay], load: str) -> Iterator[Result]:
@@ -202,7 +202,7 @@ def _coverage(replays: Sequence[Replay], load: str) -> Iterator[Result]:
         if known:
             count = sum(r.stage is stage for replay in replays for r in replay.settled)
             said = f"{_spread(known)}, {count:,} forecasts"
-            yield result(f"... {stage}", median(known), "%", peer=said)
+            yield result(f"... {stage}, {load}", median(known), "%", peer=said)
 
 
 def held(replay: Replay, level: str, which: Callable[[ForecastRecord], bool]) -> float:
@@ -269,15 +269,16 @@ def anomalies(*, quick: bool) -> Iterator[Result]:
     """Yield false alarms on series with days and weeks and nothing else, and how many injected anomalies are found."""
     count, weeks = (10, 4) if quick else (60, 8)
     rng = np.random.default_rng(7)
-    alarms = observations = found = 0
+    alarms = observations = found = twice = 0
     for _ in range(count):
         plain = list(_series(rng, weeks))
         alarms += _alarms(plain)
         observations += len(plain)
-        at = int(rng.integers(len(plain) // 2, len(plain)))
+        at = int(rng.integers(len(plain) // 2, len(plain) - 1))
         factor = float(rng.choice([0.25, 3.0]))
-        odd = Observation(at=plain[at].at, value=plain[at].value * factor)
-        found += judge(Metric.ROWS, [*plain[:at], odd], was_open=False) is not None
+        odd = [Observation(at=each.at, value=each.value * factor) for each in plain[at : at + 2]]
+        found += judge(Metric.ROWS, [*plain[:at], odd[0]], was_open=False) is not None
+        twice += judge(Metric.ROWS, [*plain[:at], *odd], was_open=False) is not None
     yield result(
         "false anomaly alarms per source and week",
         alarms / (count * weeks),
@@ -285,8 +286,10 @@ def anomalies(*, quick: bool) -> Iterator[Result]:
         goal=at_most(0.1, ""),
     )
     yield result("false anomaly alarms per 1,000 batches", 1000 * alarms / observations, "")
+    said = "of batches x 0.25 or x 3 of what they were"
+    yield result("anomalies found at the first batch", 100 * found / count, "%", peer=said)
     yield result(
-        "injected anomalies found (x 0.25 or x 3)", 100 * found / count, "%", goal=at_least(80, "%")
+        "anomalies found by the second batch", 100 * twice / count, "%", goal=at_least(80, "%")
     )
 
 

@@ -28,7 +28,7 @@ MOST = 300
 HALF_LIFE = 60.0
 CELL_PRIOR = 4.0
 """Observations that a time of week needs to count half."""
-ALARM = 6.0
+ALARM = 7.0
 """Scatters from the usual at which one observation is an alarm."""
 ALARM_AGAIN = 4.0
 """At which the second of two in a row is one."""
