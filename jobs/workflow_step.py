@@ -136,8 +136,8 @@ def _note(workshop: Workshop, task: Task, error: str | None) -> None:
 
 def _done(
     context: dg.OpExecutionContext, co: Coordination, task: Task, held: HeldTask
-) -> tuple[BatchId, dict[str, int]]:
-    """Do the step; returns the batch that it is of, and what was done in numbers."""
+) -> tuple[BatchId | None, dict[str, int]]:
+    """Do the step; returns the batch that it landed, if it did, and what was done in numbers."""
     held.check()
     (definition,) = chosen([task.source_id])
     assert task.moment is not None, "every task to collect has its moment"
@@ -153,14 +153,14 @@ def _done(
 
 def _extract(
     context: dg.OpExecutionContext, co: Coordination, task: Task, definition: SourceDefinition
-) -> tuple[BatchId, dict[str, int]]:
+) -> tuple[None, dict[str, int]]:
     from penstock.use_cases.extract_source import extract_source
 
     assert task.moment is not None
     extracted = extract_source(co.platform, definition, task.moment, run_id=context.run_id)
     log_extracted(context, definition, extracted)
     rows, ms = sum(extracted.rows.values()), extracted.duration_ms
-    return extracted.batch_id, {"rows": rows, "duration_ms": ms}
+    return None, {"rows": rows, "duration_ms": ms}
 
 
 def _land(

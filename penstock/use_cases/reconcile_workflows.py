@@ -46,8 +46,9 @@ def _complete(co: Coordination, difference: Difference) -> bool:
         found = _same_attempt(case, difference)
         if found is None:
             return None
-        run_id = difference.run_id
-        return tasks.completed(case, found, now=now, batch_id=batch, run_id=run_id)
+        # An extract is no batch yet: what is said to have landed one leaves its transform nothing to do.
+        landed = None if found.step is Step.COLLECT else batch
+        return tasks.completed(case, found, now=now, batch_id=landed, run_id=difference.run_id)
 
     return co.workflows.change_task(difference.task_id, decide) is not None
 

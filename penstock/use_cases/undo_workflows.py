@@ -58,8 +58,9 @@ def undo_turn(co: Coordination, workflow_id: str) -> bool:
 def _sweep(co: Coordination, case: Case) -> bool | None:
     """Take what a cancelled workflow still has in the queue out of it; None where nothing (more) is to be expected."""
     did, waits = False, False
+    begun = {task.source_id for task in case.tasks if task.attempt}
     for task in case.tasks:
-        if task.step is not Step.TRANSFORM or not task.attempt or task.moment is None:
+        if task.step is not Step.TRANSFORM or task.source_id not in begun or task.moment is None:
             continue
         batch = task.batch_id or ids.batch_id(task.source_id, task.moment)
         states = co.platform.control.list_states(batch=batch)

@@ -8,6 +8,7 @@ from typing import Any
 from penstock.identity.ids import BatchId
 from penstock.use_cases.coordination import Coordination
 from penstock.workflow import tasks
+from penstock.workflow.change import Change
 from penstock.workflow.records import Task, Trouble
 from penstock.workflow.tasks import Report
 
@@ -15,8 +16,10 @@ from penstock.workflow.tasks import Report
 def start_task(co: Coordination, report: Report) -> Task:
     """Say that a worker has begun what it was given. Raises ``LeaseLost`` if it is not in its hands (any more)."""
     now = co.now()
-    co.workflows.change_task(report.task_id, lambda case: tasks.task_started(case, report, now=now))
-    return co.workflows.get_task(report.task_id)
+    change = co.workflows.change_task(
+        report.task_id, lambda case: tasks.task_started(case, report, now=now)
+    )
+    return _after(co, report, change)
 
 
 def extend_lease(co: Coordination, report: Report, *, lease_s: float) -> None:
@@ -40,11 +43,11 @@ def complete_task(
     Raises ``LeaseLost`` if it is not in the hands of whoever says so (any more).
     """
     now = co.now()
-    co.workflows.change_task(
+    change = co.workflows.change_task(
         report.task_id,
         lambda case: tasks.task_completed(case, report, now=now, batch_id=batch_id, result=result),
     )
-    return co.workflows.get_task(report.task_id)
+    return _after(co, report, change)
 
 
 def fail_task(co: Coordination, report: Report, trouble: Trouble, *, passes: bool) -> Task:
@@ -53,10 +56,19 @@ def fail_task(co: Coordination, report: Report, trouble: Trouble, *, passes: boo
     Raises ``LeaseLost`` if it is not in the hands of whoever says so (any more).
     """
     now, jitter = co.now(), co.jitter()
-    co.workflows.change_task(
+    change = co.workflows.change_task(
         report.task_id,
         lambda case: tasks.task_failed(
             case, report, trouble, passes=passes, now=now, jitter=jitter
         ),
     )
+    return _after(co, report, change)
+
+
+def _after(co: Coordination, report: Report, change: Change | None) -> Task:
+    """Return the task as the report left it."""
+    changed = change.tasks if change else ()
+    for task in changed:
+        if task.task_id == report.task_id:
+            return task
     return co.workflows.get_task(report.task_id)
