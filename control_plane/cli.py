@@ -49,6 +49,7 @@ BENCHES = (
     "overhead",
     "neighbour",
     "registry",
+    "control",
     "eta",
 )
 
