@@ -24,7 +24,9 @@ from control_plane.service.loops import (
     event_handling,
     event_retention,
 )
+from control_plane.service.loops import alerts as alert_loop
 from control_plane.service.loops import forecasts as forecasts_loop
+from control_plane.service.loops import metrics as metric_loop
 from control_plane.service.loops import work as work_loops
 from control_plane.service.loops import workflows as workflow_loop
 from control_plane.service.openapi import ABOUT_API
@@ -34,6 +36,7 @@ from control_plane.service.routes import (
     destinations,
     events,
     forecasts,
+    metrics,
     priority,
     server,
     tasks,
@@ -58,6 +61,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     tokens.router,
     server.router,
     forecasts.router,
+    metrics.router,
 )
 PAGES: tuple[APIRouter, ...] = (home.router, status.router)
 LOOPS: tuple[Loop, ...] = (
@@ -68,6 +72,8 @@ LOOPS: tuple[Loop, ...] = (
     event_handling.loop,
     event_broker.loop,
     event_retention.loop,
+    metric_loop.loop,
+    alert_loop.loop,
 )
 PUBLIC = frozenset({"/", "/openapi.json", "/docs", "/docs.css", "/health"})
 """Paths for everybody."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from penstock.events.alerts import EVERYBODY, AlertKind, AlertPolicy, Condition, Severity
+from penstock.forecast.incidents import IncidentKind
 from penstock.identity.ids import TargetId
 from penstock.ports.dead_letters import LetterFilter, LetterGroup
+from penstock.ports.incidents import Incidents
 from penstock.ports.metrics import Sample
 from penstock.publish.breaker import BreakerState, BreakerStatus
 from penstock.publish.dead_letters import LetterStatus, normalised
@@ -122,6 +124,37 @@ def _breaker(target: TargetId, breaker: BreakerState) -> Condition:
         ),
         details={"times_opened": often},
     )
+
+
+_KINDS = {
+    IncidentKind.SLA_BREACH: AlertKind.SLA_BREACH,
+    IncidentKind.SLA_BURN: AlertKind.SLA_BREACH,
+    IncidentKind.BREACH_FORECAST: AlertKind.BREACH_FORECAST,
+    IncidentKind.SILENT_SOURCE: AlertKind.SILENT_SOURCE,
+    IncidentKind.ANOMALY: AlertKind.ANOMALY,
+    IncidentKind.NOTICE: AlertKind.INCIDENT,
+}
+"""A target that is down has an alert of its own, from its breaker."""
+
+
+def incidents_of(incidents: Incidents) -> Callable[[Look], Iterator[Condition]]:
+    """Return what looks at open incidents: breaches and their forecasts, silent sources, anomalies, notices."""
+
+    def look_at(_look: Look) -> Iterator[Condition]:
+        for incident in incidents.list_incidents(open_only=True, limit=_MOST):
+            kind = _KINDS.get(incident.kind)
+            if kind is not None:
+                yield Condition(
+                    kind=kind,
+                    key=incident.incident_id,
+                    tenant_id=incident.tenant_id,
+                    severity=Severity(str(incident.severity)),
+                    title=incident.title,
+                    body=incident.explanation or "An operator opened it: `penstock incidents`.",
+                    details={"incident": incident.incident_id},
+                )
+
+    return look_at
 
 
 def _lane(sample: Sample) -> tuple[str, str]:

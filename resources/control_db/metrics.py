@@ -14,6 +14,7 @@ from penstock.events.measures import Tally
 from penstock.ports.metrics import Sample
 from penstock.publish.breaker import BreakerStatus
 from penstock.publish.state import IN_HAND, WAITING
+from resources.control_db import control_gauges
 from resources.control_db.breakers import read_breakers
 from resources.control_db.engine import Database, insert_into, insert_new
 from resources.control_db.metric_tables import metric_cursor, metric_tally
@@ -232,4 +233,10 @@ GAUGES: tuple[Gauge, ...] = (
     _leases,
     _sources,
     _published,
+    control_gauges.workflows,
+    control_gauges.tasks,
+    control_gauges.workers,
+    control_gauges.incidents,
+    control_gauges.events_in,
+    control_gauges.events_out,
 )
