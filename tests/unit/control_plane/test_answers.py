@@ -47,7 +47,8 @@ def test_every_kind_of_value_has_a_json_form(value: Any, expected: Any) -> None:
 def test_values_of_the_domain_are_objects() -> None:
     """Dataclasses become objects by field; a ledger row says whether it balances."""
     score = Score(age=1.0, importance=2.0, complexity=-0.5, boost=0.0)
-    assert plain(score) == {"age": 1.0, "importance": 2.0, "complexity": -0.5, "boost": 0.0}
+    parts = {"age": 1.0, "importance": 2.0, "complexity": -0.5, "boost": 0.0}
+    assert plain(score) == {**parts, "deadline": 0.0, "rules": []}
     row = LedgerRow(kind=Kind.ENTITY, type_name="person", extracted=2, created=1)
     assert plain(row)["balanced"] is False
 
