@@ -18,13 +18,13 @@ from starlette.responses import RedirectResponse, Response
 
 from control_plane.service.addresses import DASHBOARD, SESSION_COOKIE
 from control_plane.service.looping import Loop, Loops
+from control_plane.service.loops import alerts as alert_loop
 from control_plane.service.loops import (
     event_broker,
     event_delivery,
     event_handling,
     event_retention,
 )
-from control_plane.service.loops import alerts as alert_loop
 from control_plane.service.loops import forecasts as forecasts_loop
 from control_plane.service.loops import metrics as metric_loop
 from control_plane.service.loops import work as work_loops

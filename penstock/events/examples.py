@@ -70,6 +70,15 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
         "held": 0,
         "blocked": 0,
         "rejected": 0,
+        "execution_time_ms": 840,
+        "latency_s": 6.4,
+    },
+    "lease_lost": {
+        "batch_id": _BATCH,
+        "source_id": "sql_catalog",
+        "target_id": "registry",
+        "lost_by": "5f0c2f3b/0",
+        "taken_by": "8e03978e/1",
     },
     "batch_postponed": {
         **_OF_PUBLISH,

@@ -54,6 +54,9 @@ class BatchPublished(_OfPublish):
     blocked: Count
     rejected: Count
     """Operations that are dead letters."""
+    execution_time_ms: Count
+    latency_s: float | None = None
+    """Seconds from its manifest until now, of an ordinary publish; None for what somebody asked for later."""
 
 
 class BatchPostponed(_OfPublish):
@@ -142,6 +145,19 @@ class DeadLetterSettled(_OfLetters):
     outcome: Literal["resolved", "discarded", "superseded"]
     settled_by: str | None = None
     """Who did it, where a person did."""
+
+
+class LeaseLost(EventData):
+    """A worker let its lease on a batch run out, and another has taken the batch over."""
+
+    TYPE: ClassVar[str] = "lease_lost"
+    SUBJECT: ClassVar[str] = "batch_id"
+    batch_id: Name
+    source_id: Slug
+    target_id: Slug
+    lost_by: Name
+    """The worker that died, or stood still for too long."""
+    taken_by: Name
 
 
 class BreakerOpened(EventData):

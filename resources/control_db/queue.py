@@ -61,7 +61,7 @@ from resources.control_db.tables import (
     publish_state,
     snapshot,
 )
-from resources.control_db.telling import failed, tell_cancelled
+from resources.control_db.telling import failed, tell_cancelled, tell_lease_lost
 from resources.control_db.traffic import exclude_other_claims, is_still_open, read_traffic
 
 
@@ -260,6 +260,8 @@ def _grant(
     after = moved(after, Move.CLAIM, now=now)
     write_state(connection, before, after)
     expires_at = now + timedelta(seconds=lease_s)
+    where = lane_is(after.source_id, after.target_id)
+    lost_by = connection.execute(select(lane.c.worker_id).where(where)).scalar_one()
     values = {
         "fencing_token": lane.c.fencing_token + 1,
         "worker_id": worker_id,
@@ -267,9 +269,12 @@ def _grant(
         "lease_expires_at": expires_at,
         "called_at": now,  # from now on the target may be called
     }
-    where = lane_is(after.source_id, after.target_id)
     granted = update(lane).where(where).values(**values).returning(lane.c.fencing_token)
     token = connection.execute(granted).scalar_one()
+    if before.status in IN_HAND and lost_by:
+        tell_lease_lost(
+            connection, after, now=now, lost_by=lost_by, taken_by=worker_id, token=token
+        )
     return Claim(state=after, worker_id=worker_id, fencing_token=token, lease_expires_at=expires_at)
 
 

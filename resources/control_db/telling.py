@@ -23,6 +23,7 @@ from penstock.events.publishing import (
     BreakerClosed,
     BreakerOpened,
     HoldDecided,
+    LeaseLost,
     PlanHeld,
     SourcePaused,
     SourceResumed,
@@ -34,7 +35,7 @@ from penstock.ports.audit_log import AuditEntry
 from penstock.ports.control import BatchRecord
 from penstock.ports.pauses import PauseScope
 from penstock.publish.breaker import BreakerState, BreakerStatus
-from penstock.publish.state import PublishState, PublishStatus
+from penstock.publish.state import Intent, PublishState, PublishStatus
 from resources.control_db.letters_told import letters_of, name_of, tenant_of, told_of
 from resources.control_db.outbox import add_events
 from resources.control_db.rows import storable_text
@@ -88,6 +89,27 @@ def tell_moved(
     add_events(connection, events)
 
 
+def tell_lease_lost(
+    connection: Connection,
+    state: PublishState,
+    *,
+    now: datetime,
+    lost_by: str,
+    taken_by: str,
+    token: int,
+) -> None:
+    """Tell that a worker let its lease run out, and another has taken its batch over; ``token`` is the new one's."""
+    lost = LeaseLost(
+        batch_id=state.batch_id,
+        source_id=state.source_id,
+        target_id=state.target_id,
+        lost_by=lost_by,
+        taken_by=taken_by,
+    )
+    fact = (state.batch_id, state.target_id, token)
+    add_events(connection, [lost.as_event(tenant_id=state.tenant_id, time=now, fact=fact)])
+
+
 def tell_cancelled(connection: Connection, state: PublishState, now: datetime) -> None:
     """Tell that what waited was taken out of the queue."""
     if state.status is PublishStatus.COMPLETE:
@@ -106,10 +128,11 @@ def _of(state: PublishState) -> dict[str, Any]:
 
 
 def _published(state: PublishState, fact: Sequence[str | int], now: datetime) -> NewEvent:
-    counts = state.metrics.model_dump(exclude={"execution_time_ms"})
+    waited = max(0.0, (now - state.processing_timestamp).total_seconds())
     published = BatchPublished(
         **_of(state),
-        **counts,
+        **state.metrics.model_dump(),
+        latency_s=waited if state.intent is Intent.PUBLISH else None,
         source_timestamp=state.source_timestamp,
         plan_digest=state.plan_digest,
         held=state.held,

@@ -52,15 +52,17 @@ def test_a_batch_is_told_of_from_landing_to_publishing(control_store: SqlControl
 
 
 def test_a_worker_that_lost_its_lane_tells_nothing(control_store: SqlControlStore) -> None:
-    """What is refused by the fencing token leaves no event."""
+    """That its lease was lost is told once, by who took over; what is refused by the token leaves no event."""
     admit(control_store, "a", 1)
     stale = start(control_store, must_claim(control_store))
     fresh = must_claim(control_store, "w2", now=at(5))
     with pytest.raises(LeaseLost):
         finish(control_store, stale)
-    assert types(control_store) == ["batch_landed"]
+    assert types(control_store) == ["batch_landed", "lease_lost"]
     finish(control_store, fresh)
-    assert types(control_store) == ["batch_landed", "batch_published"]
+    assert types(control_store) == ["batch_landed", "lease_lost", "batch_published"]
+    lost = told(control_store)[1]
+    assert (lost.data["lost_by"], lost.data["taken_by"]) == ("w1", "w2")
 
 
 def test_what_fails_is_told_with_its_letter(control_store: SqlControlStore) -> None:

@@ -13,9 +13,8 @@ from penstock.use_cases.metrics import AT_ONCE, fold_events
 
 def run_once(services: Services) -> bool:
     """Fold what the outbox has gained; returns whether there is probably more."""
-    from resources.control_db.outbox_log import SqlEventLog
-
     from resources.control_db.metrics import SqlMetrics
+    from resources.control_db.outbox_log import SqlEventLog
 
     log = SqlEventLog.from_engine(services.engine)
     folded = fold_events(

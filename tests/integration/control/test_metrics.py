@@ -20,7 +20,7 @@ def _values(control: ControlServer) -> dict[tuple[str, ...], float]:
     assert answer.status_code == 200
     assert answer.headers["Content-Type"].startswith("text/plain")
     return {
-        (sample.name, *sample.labels.values()): sample.value
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(answer.text)
         for sample in family.samples
     }
@@ -37,7 +37,7 @@ def test_a_publish_is_counted_once_however_often_it_is_folded(control: ControlSe
         metrics.run_once(control.services)
         found = _values(control)
         assert found["penstock_batches_landed_total", "crm"] == 2
-        assert found["penstock_publishes_total", "crm", "registry", "published"] == 1
+        assert found["penstock_publishes_total", "published", "crm", "registry"] == 1
         assert found["penstock_queue_batches", "crm", "registry"] == 1
     latency = ("penstock_publish_latency_seconds", "crm", "registry")
     assert found[f"{latency[0]}_count", *latency[1:]] == 1
