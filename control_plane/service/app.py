@@ -92,7 +92,7 @@ def create_app(services: Services, *, loops: Sequence[Loop] = LOOPS) -> FastAPI:
         running.start()
         yield
         await to_thread.run_sync(running.stop)
-        services.close()
+        services.let_go()
 
     app = FastAPI(
         openapi_url=None,

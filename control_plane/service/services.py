@@ -73,6 +73,12 @@ class Services:
         """What wakes those who wait for tasks; one thread waits for it."""
         return open_signal(self.engine, OUTBOX)
 
+    def let_go(self) -> None:
+        """Close what is open, once nobody uses it any more."""
+        if "work_signal" in self.__dict__:
+            self.work_signal.close()
+        self.close()
+
     def admit(self, text: str) -> Principal | None:
         """Return the caller whom a token speaks for."""
         return admit_token(self.tokens, text, now=self.clock.now())
