@@ -104,6 +104,10 @@ class Workflows(Protocol):
         """Return a workflow's turns, newest first."""
         ...
 
+    def get_turn(self, workflow_id: str, number: int) -> Turn:
+        """Return one turn of a workflow, or raise ``NotFound``."""
+        ...
+
     def list_tasks(
         self,
         workflow_id: str,

@@ -95,6 +95,18 @@ class SqlWorkflowLists(Database):
         with self._reading() as connection:
             return [turn_of(row) for row in connection.execute(query).mappings()]
 
+    def get_turn(self, workflow_id: str, number: int) -> Turn:
+        """Return one turn of a workflow, or raise ``NotFound``."""
+        turn = workflow_turn.c
+        query = select(workflow_turn).where(turn.workflow_id == workflow_id, turn.number == number)
+        with self._reading() as connection:
+            row = connection.execute(query).mappings().one_or_none()
+        if row is None:
+            raise NotFound(
+                f"workflow {workflow_id!r} has no turn {number}: `penstock workflows show` lists them"
+            )
+        return turn_of(row)
+
     def list_tasks(
         self,
         workflow_id: str,

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import select
 
 from penstock.errors import IllegalMove, KeyReused, LeaseLost, NotFound, NothingToDo
+from penstock.events.catalogue import checked
 from penstock.identity.ids import SourceId, TenantId
 from penstock.ports.workflows import Place, WorkflowFilter
 from penstock.use_cases.coordination import Coordination
@@ -55,8 +56,11 @@ def co(control_store: SqlControlStore, tmp_path: Path, clock: FixedClock) -> Coo
 
 
 def _told(store: SqlControlStore) -> list[tuple[str, dict[str, Any]]]:
+    """What was told, each as the catalogue says."""
     with store.engine.connect().execution_options(penstock_reading=True) as connection:
         rows = connection.execute(select(outbox_event).order_by(outbox_event.c.position)).all()
+    for row in rows:
+        checked(row.type, row.data)
     return [(row.type, row.data) for row in rows]
 
 

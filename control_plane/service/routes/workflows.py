@@ -273,7 +273,7 @@ def list_workflow_tasks(
     co, _ = _own(services, caller, workflow_id)
     found = co.workflows.list_tasks(
         workflow_id,
-        turn_id=None if turn is None else _turn_id(co, workflow_id, turn),
+        turn_id=None if turn is None else co.workflows.get_turn(workflow_id, turn).turn_id,
         statuses=status or (),
         limit=limit + 1,
         after=None if after is None else _task_place(after),
@@ -355,13 +355,6 @@ def _tenant(caller: Principal, asked: str | None) -> TenantId:
 def _own(services: Services, caller: Principal, workflow_id: str) -> tuple[Coordination, Workflow]:
     co = open_coordination(services.platform)
     return co, own_workflow(co.workflows, workflow_id, caller.only_tenant)
-
-
-def _turn_id(co: Coordination, workflow_id: str, number: int) -> str:
-    for turn in co.workflows.list_turns(workflow_id, limit=100_000):
-        if turn.number == number:
-            return turn.turn_id
-    raise NotFound(f"workflow {workflow_id!r} has no turn {number}")
 
 
 def _why(body: Why | None) -> str:
