@@ -45,8 +45,8 @@ _CONTROL = {
     "lane": "source_id, target_id, batch_id, started_batch_id",
     "audit_entry": "act, subject, source_id",
     # How often something was put off is the number of tries; a lease is lost by each worker that is killed.
-    "outbox_event WHERE type NOT IN ('batch_postponed', 'lease_lost', 'breaker_opened', 'breaker_closed')": "type, subject, "
-    "tenant_id, data ->> 'target_id', data ->> 'letters', data ->> 'held', data ->> 'outcome'",
+    "outbox_event WHERE type NOT IN ('batch_postponed', 'lease_lost', 'breaker_opened', 'breaker_closed')": "type, "
+    "subject, tenant_id, data ->> 'target_id', data ->> 'letters', data ->> 'held', data ->> 'outcome'",
 }
 _PLANS = {
     "publish_state": "plan_digest, base_plan_digest, execution_plan_path, state_snapshot_path",
