@@ -33,12 +33,19 @@ from control_plane.service.openapi import ABOUT_API
 from control_plane.service.pages import home, status
 from control_plane.service.refusals import refusal
 from control_plane.service.routes import (
+    audit,
+    batches,
+    dead_letters,
     destinations,
     events,
     forecasts,
+    holds,
     metrics,
     priority,
+    queue,
     server,
+    sources,
+    targets,
     tasks,
     tokens,
     workers,
@@ -52,6 +59,13 @@ from control_plane.web.openapi import described
 from penstock.errors import PenstockError
 
 ROUTERS: tuple[APIRouter, ...] = (
+    sources.router,
+    queue.router,
+    batches.router,
+    targets.router,
+    holds.router,
+    dead_letters.router,
+    audit.router,
     workflows.router,
     workers.router,
     tasks.router,

@@ -9,10 +9,13 @@ from fastapi.security import HTTPBearer
 
 from control_plane.service.looping import Loops
 from control_plane.service.services import Services
-from control_plane.web.calling import needing
+from control_plane.web.calling import current_caller, needing
+from control_plane.web.problem_responses import refused
 from penstock.access.control import ControlRole
 from penstock.access.tokens import Principal
+from penstock.registry.problems import Problem, ProblemKind
 from penstock.use_cases.acts import By
+from penstock.use_cases.sight import Sight
 
 _SHOWN = HTTPBearer(
     scheme_name="token",
@@ -41,7 +44,26 @@ def signed(principal: Principal, reason: str | None = None) -> By:
     return By(actor=principal.actor, reason=reason or None)
 
 
+def sight_of(request: Request) -> Sight:
+    """Return what the caller may see; the gate has let in nobody whose word was not checked."""
+    principal = current_caller(request)
+    assert principal is not None, "the gate lets nobody in here without a token"
+    return Sight(platform=services_of(request).platform, tenant=principal.only_tenant)
+
+
+def for_all(principal: Principal) -> None:
+    """Refuse an act on what tenants share to one who is of a tenant."""
+    if principal.only_tenant is not None:
+        raise refused(
+            Problem(
+                kind=ProblemKind.FORBIDDEN,
+                detail="tenants share this: it takes a token for all of them",
+            )
+        )
+
+
 ServicesOf = Annotated[Services, Depends(services_of)]
+SightOf = Annotated[Sight, Depends(sight_of)]
 LoopsOf = Annotated[Loops, Depends(loops_of)]
 WorkerCaller = Annotated[Principal, Depends(needs(ControlRole.WORKER))]
 Viewer = Annotated[Principal, Depends(needs(ControlRole.VIEWER))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -36,7 +36,12 @@ class AuditLog(Protocol):
         ...
 
     def list_acts(
-        self, *, subject: str | None = None, source: SourceId | None = None, limit: int = 1000
+        self,
+        *,
+        subject: str | None = None,
+        source: SourceId | None = None,
+        sources: Collection[SourceId] | None = None,
+        limit: int = 1000,
     ) -> list[AuditEntry]:
-        """Return entries, newest first."""
+        """Return entries, newest first; with ``sources`` those that are about these alone."""
         ...

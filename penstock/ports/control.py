@@ -7,7 +7,7 @@ target: its batches are published one at a time, strictly in order of their sour
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -182,9 +182,14 @@ class Batches(Protocol):
         ...
 
     def list_batches(
-        self, *, source: SourceId | None = None, limit: int = 100, before: datetime | None = None
+        self,
+        *,
+        source: SourceId | None = None,
+        sources: Collection[SourceId] | None = None,
+        limit: int = 100,
+        before: datetime | None = None,
     ) -> list[BatchRecord]:
-        """Return batches, newest source timestamp first."""
+        """Return batches, newest source timestamp first; with ``sources`` those of these alone."""
         ...
 
 
@@ -267,6 +272,7 @@ class PublishStates(Protocol):
         *,
         batch: BatchId | None = None,
         source: SourceId | None = None,
+        sources: Collection[SourceId] | None = None,
         target: TargetId | None = None,
         statuses: Sequence[PublishStatus] = (),
         held_only: bool = False,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -67,6 +67,7 @@ class LetterFilter:
     """Which dead letters are meant; what is None does not restrict."""
 
     source: SourceId | None = None
+    sources: Collection[SourceId] | None = None
     target: TargetId | None = None
     batch: BatchId | None = None
     status: LetterStatus | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import uuid4
@@ -39,12 +40,21 @@ class HeldBatch:
 
 
 def list_holds(
-    platform: Platform, *, source: SourceId | None = None, live_only: bool = True, limit: int = 100
+    platform: Platform,
+    *,
+    source: SourceId | None = None,
+    sources: Collection[SourceId] | None = None,
+    live_only: bool = True,
+    limit: int = 100,
 ) -> list[HeldBatch]:
     """Return batches with something held, newest source timestamp first; by default those that wait for a decision."""
     found = []
     states = platform.control.list_states(
-        source=source, statuses=[PublishStatus.COMPLETE], held_only=True, limit=limit
+        source=source,
+        sources=sources,
+        statuses=[PublishStatus.COMPLETE],
+        held_only=True,
+        limit=limit,
     )
     for state in states:
         held = _held_batch(platform, state)

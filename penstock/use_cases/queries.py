@@ -7,7 +7,7 @@ Nothing here writes. An id that names nothing raises ``NotFound`` or ``Undeclare
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -44,9 +44,15 @@ class SourceOverview:
     """Publish states of this source in the queue."""
 
 
-def source_overviews(platform: Platform) -> list[SourceOverview]:
-    """Return every declared source, by id."""
-    return [_source_overview(platform, spec) for spec in platform.control.list_sources()]
+def source_overviews(
+    platform: Platform, *, sources: Collection[SourceId] | None = None
+) -> list[SourceOverview]:
+    """Return the declared sources, by id; with ``sources`` these alone."""
+    return [
+        _source_overview(platform, spec)
+        for spec in platform.control.list_sources()
+        if sources is None or spec.source_id in sources
+    ]
 
 
 def _source_overview(platform: Platform, spec: SourceSpec) -> SourceOverview:
@@ -73,6 +79,7 @@ def batch_overviews(
     platform: Platform,
     *,
     source: SourceId | None = None,
+    sources: Collection[SourceId] | None = None,
     limit: int = 100,
     before: datetime | None = None,
 ) -> list[BatchOverview]:
@@ -80,7 +87,9 @@ def batch_overviews(
 
     A source that is not declared any more still has its batches; one that never had any raises ``UndeclaredSource``.
     """
-    records = platform.control.list_batches(source=source, limit=limit, before=before)
+    records = platform.control.list_batches(
+        source=source, sources=sources, limit=limit, before=before
+    )
     if not records and source is not None:
         platform.control.get_source(source)
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, fields
 
 from sqlalchemy import Connection, select
@@ -24,7 +25,12 @@ class SqlAuditLog(Database):
             add_act(connection, entry)
 
     def list_acts(
-        self, *, subject: str | None = None, source: SourceId | None = None, limit: int = 1000
+        self,
+        *,
+        subject: str | None = None,
+        source: SourceId | None = None,
+        sources: Collection[SourceId] | None = None,
+        limit: int = 1000,
     ) -> list[AuditEntry]:
         """Return entries, newest first."""
         query = select(*_COLUMNS).order_by(audit_entry.c.entry_id.desc()).limit(limit)
@@ -32,6 +38,8 @@ class SqlAuditLog(Database):
             query = query.where(audit_entry.c.subject == subject)
         if source is not None:
             query = query.where(audit_entry.c.source_id == source)
+        if sources is not None:
+            query = query.where(audit_entry.c.source_id.in_(sorted(sources)))
         with self._reading() as connection:
             return [AuditEntry(**row) for row in connection.execute(query).mappings()]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -82,13 +82,20 @@ class SqlBatches(Database):
         return known
 
     def list_batches(
-        self, *, source: SourceId | None = None, limit: int = 100, before: datetime | None = None
+        self,
+        *,
+        source: SourceId | None = None,
+        sources: Collection[SourceId] | None = None,
+        limit: int = 100,
+        before: datetime | None = None,
     ) -> list[BatchRecord]:
         """Return batches, newest source timestamp first; ``before`` leaves out that moment itself."""
         newest_first = (batches.c.source_timestamp.desc(), batches.c.batch_id.desc())
         query = select(batches).order_by(*newest_first).limit(limit)
         if source is not None:
             query = query.where(batches.c.source_id == source)
+        if sources is not None:
+            query = query.where(batches.c.source_id.in_(sorted(sources)))
         if before is not None:
             query = query.where(batches.c.source_timestamp < before)
         with self._reading() as connection:

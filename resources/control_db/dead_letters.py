@@ -227,6 +227,8 @@ def _chosen(query: Select[Any], chosen: LetterFilter) -> Select[Any]:
     ):
         if value is not None:
             query = query.where(column == value)
+    if chosen.sources is not None:
+        query = query.where(table.source_id.in_(sorted(chosen.sources)))
     return query
 
 

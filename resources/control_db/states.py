@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
@@ -80,6 +80,7 @@ class SqlStates(Database):
         *,
         batch: BatchId | None = None,
         source: SourceId | None = None,
+        sources: Collection[SourceId] | None = None,
         target: TargetId | None = None,
         statuses: Sequence[PublishStatus] = (),
         held_only: bool = False,
@@ -96,6 +97,8 @@ class SqlStates(Database):
         ):
             if value is not None:
                 query = query.where(column == value)
+        if sources is not None:
+            query = query.where(table.source_id.in_(sorted(sources)))
         if held_only:
             query = query.where(table.held > 0)
         if statuses:
