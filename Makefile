@@ -61,8 +61,12 @@ crash: setup  ## Kill workers at named points and at random, some 2,000 times: m
 rivals: setup  ## Kill 32 writers and 4 projections of the registry at random, 100 times.
 	@env -u DAGSTER_HOME $(RUN) tests.integration.registry_rivals $(ARGS)
 
-fuzz: setup  ## Try the registry's API at every bound, on both databases: make fuzz ARGS="--max-examples 50"
-	@$(RUN) tests.integration.registry.schemathesis_runs --seed 1 $(ARGS)
+fuzz: setup  ## Try both APIs at every bound with schemathesis: make fuzz ARGS="--max-examples 50"
+	@failed=
+	for api in registry control; do
+		$(RUN) tests.integration.$$api.schemathesis_runs --seed 1 $(ARGS) || failed="$$failed $$api"
+	done
+	if [ -n "$$failed" ]; then echo "fuzz: FAILED:$$failed" >&2; exit 1; fi
 
 check: setup  ## Lint, format, types, layers, architecture, Dagster's definitions.
 	@home=$$(mktemp -d)

@@ -1,6 +1,6 @@
-"""The pages ``docs/reference/cli.md``, ``settings.md`` and those on events, as they follow from the code.
+"""The pages of ``docs/reference`` that follow from the code: commands, settings, the control plane's API, events.
 
-``python -m control_plane.reference`` writes all; tests hold them current.
+``python -m control_plane.reference`` writes them; tests hold them current.
 """
 
 from __future__ import annotations
@@ -144,7 +144,9 @@ def write_pages(root: Path) -> None:
     from control_plane.event_pages import event_files
     from control_plane.monitoring import grafana
     from control_plane.monitoring.page import metrics_page
+    from control_plane.service.reference import api_page
 
+    (root / PAGES / "control_api.md").write_text(api_page(), encoding="utf-8")
     (root / PAGES / "cli.md").write_text(cli_page(), encoding="utf-8")
     (root / PAGES / "settings.md").write_text(settings_page(), encoding="utf-8")
     (root / PAGES / "metrics.md").write_text(metrics_page(), encoding="utf-8")

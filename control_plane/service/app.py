@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from anyio import to_thread
 from fastapi import APIRouter, FastAPI
@@ -128,6 +129,14 @@ def create_app(services: Services, *, loops: Sequence[Loop] = LOOPS) -> FastAPI:
     answer_errors(app, docs="/docs")
     app.add_exception_handler(PenstockError, _refuse)
     return app
+
+
+def described_api() -> dict[str, Any]:
+    """Return the OpenAPI description without a server: that of its routes."""
+    app = FastAPI(generate_unique_id_function=lambda route: route.name)
+    for router in ROUTERS:
+        app.include_router(router)
+    return described(app, ABOUT_API)()
 
 
 def _to_dashboard() -> Response:

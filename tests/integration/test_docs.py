@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from control_plane.reference import cli_page, settings_page
+from control_plane.service.reference import api_page
 from penstock.identity.ids import BatchId
 from penstock.ports.dead_letters import DeadLetter
 from penstock.use_cases.discover_batches import discover_batches
@@ -122,8 +123,8 @@ def test_pages_have_commands_to_run() -> None:
 
 @pytest.mark.parametrize(
     ("name", "page"),
-    [("cli.md", cli_page), ("settings.md", settings_page)],
-    ids=["cli", "settings"],
+    [("cli.md", cli_page), ("settings.md", settings_page), ("control_api.md", api_page)],
+    ids=["cli", "settings", "control_api"],
 )
 def test_generated_pages_are_current(name: str, page: object) -> None:
     """The page is what the code says; regenerate it with python -m control_plane.reference."""
