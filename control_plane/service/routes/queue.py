@@ -27,7 +27,11 @@ class ScoreDocument(Document):
     age: float
     importance: float
     complexity: float
-    boost: float
+    boost: float = Field(description="An operator's.")
+    deadline: float
+    rules: list[tuple[str, float]] = Field(
+        description="Each boost rule that matches, by name, and its points."
+    )
     total: float
 
 

@@ -77,7 +77,8 @@ def test_a_hold_is_looked_at_and_approved(bench: Bench, served: ControlServer) -
     assert (decided["approver"], decided["status"]) == ("ada", "active")
     assert bench.publish().state.metrics.entities_deleted == 60
     assert ok(served.request("GET", "/holds"))["items"] == []
-    (act,) = ok(served.request("GET", "/audit", role="viewer"))["items"]
+    about = {"subject": state.batch_id}
+    (act,) = ok(served.request("GET", "/audit", role="viewer", params=about))["items"]
     assert (act["act"], act["actor"], act["reason"]) == ("hold.approve", "ada", "they left")
 
 
@@ -146,7 +147,8 @@ def test_the_queue_explains_each_place_and_takes_orders(
     parts = place["score"]
     assert queue["waiting"] == 1
     assert parts["total"] == pytest.approx(
-        parts["age"] + parts["importance"] + parts["complexity"] + parts["boost"]
+        sum(parts[name] for name in ("age", "importance", "complexity", "boost", "deadline"))
+        + sum(points for _, points in parts["rules"])
     )
     boosted = ok(served.request("POST", f"/batches/{batch}/prioritise", json={"boost": 3}))
     assert boosted["publish_states"][0]["priority_boost"] == 3
