@@ -267,7 +267,7 @@ def _breaches(replays: Sequence[Replay]) -> Iterator[Result]:
 
 def anomalies(*, quick: bool) -> Iterator[Result]:
     """Yield false alarms on series with days and weeks and nothing else, and how many injected anomalies are found."""
-    count, weeks = (10, 4) if quick else (60, 8)
+    count, weeks = (3, 4) if quick else (60, 8)
     rng = np.random.default_rng(7)
     alarms = observations = found = twice = 0
     for _ in range(count):

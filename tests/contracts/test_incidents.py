@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from penstock.errors import NotFound, NothingToDo
+from penstock.events.catalogue import checked
 from penstock.forecast.incidents import Condition, IncidentKind, Phase, Severity
 from penstock.identity.ids import SourceId, TenantId
 from penstock.ports.incidents import NewIncident
@@ -139,6 +140,8 @@ def test_incidents_are_told_as_the_catalogue_says(incidents: SqlIncidents) -> No
         told,
         {**told, "resolved_at": "2026-01-01T12:03:00+00:00"},
     ]
+    for kind, _, data in _told(incidents):
+        checked(kind, data)
 
 
 def test_a_list_is_what_was_asked_for(incidents: SqlIncidents) -> None:
