@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, distinct, func, or_, select
 
 from penstock.events.envelope import NewEvent
 from penstock.events.facts import shortened
@@ -17,7 +16,7 @@ from penstock.publish.dead_letters import LetterEvent, LetterStatus, normalised
 from penstock.publish.state import PublishState
 from resources.control_db.outbox import add_events
 from resources.control_db.rows import storable_text
-from resources.control_db.tables import dead_letter, source
+from resources.control_db.tables import dead_letter, dead_letter_event, source
 
 _UNKNOWN = TenantId("default")
 """Whose a fact is that names no declared source."""
@@ -30,36 +29,52 @@ _CAUSE = (
 )
 
 
-def letters_of(
-    connection: Connection, state: PublishState, now: datetime, token: int | None
-) -> list[NewEvent]:
-    """Return an event for each cause of what became a dead letter since a batch was put in the queue.
+def letters_of(connection: Connection, state: PublishState, now: datetime) -> list[NewEvent]:
+    """Return an event for each cause of a batch's open dead letters, when the batch settles.
 
-    They are told when the batch settles, so that one event has the count of all. ``token`` is of the claim that ended.
+    So one event has the count of all. Its fact is how many there are and how often anything has happened to them: while
+    nothing has, it is the same event, however often the batch settles.
     """
-    fresh = and_(
+    events = dead_letter_event.c
+    still_open = and_(
         or_(_table.batch_id == state.batch_id, _table.correction_batch_id == state.batch_id),
         _table.target_id == state.target_id,
         _table.status == str(LetterStatus.OPEN),
-        _table.updated_at >= state.enqueued_at,
     )
-    message = func.max(_table.message).label("message")
-    query = select(*_CAUSE, message).where(fresh).group_by(_table.fingerprint)
-    of = {
-        "source_id": state.source_id,
-        "batch_id": state.batch_id,
-        "target_id": state.target_id,
-    }
-    events = []
-    for row in connection.execute(query.order_by(_table.fingerprint)).mappings():
-        created = DeadLetterCreated(
-            **{**row, **of, "code": name_of(row["code"]), "message": told_of(row["message"])}
+    query = (
+        select(
+            _table.fingerprint,
+            func.count(distinct(_table.dead_letter_id)).label("letters"),
+            func.max(_table.code).label("code"),
+            func.max(_table.type_name).label("type_name"),
+            func.max(_table.message).label("message"),
+            func.count().label("changes"),
         )
-        fact: Sequence[str | int] = ()
-        if token is not None:
-            fact = (state.batch_id, state.target_id, created.fingerprint, token)
-        events.append(created.as_event(tenant_id=state.tenant_id, time=now, fact=fact))
-    return events
+        .select_from(dead_letter)
+        .join(dead_letter_event, events.dead_letter_id == _table.dead_letter_id)
+        .where(still_open)
+        .group_by(_table.fingerprint)
+        .order_by(_table.fingerprint)
+    )
+    return [_created(dict(row), state, now) for row in connection.execute(query).mappings()]
+
+
+def _created(row: dict[str, Any], state: PublishState, now: datetime) -> NewEvent:
+    changes = row.pop("changes")
+    created = DeadLetterCreated(
+        fingerprint=row["fingerprint"],
+        letters=row["letters"],
+        code=name_of(row["code"]),
+        type_name=row["type_name"],
+        source_id=state.source_id,
+        batch_id=state.batch_id,
+        target_id=state.target_id,
+        message=told_of(row["message"]),
+    )
+    of = (state.batch_id, state.target_id, created.fingerprint)
+    return created.as_event(
+        tenant_id=state.tenant_id, time=now, fact=(*of, created.letters, changes)
+    )
 
 
 def tell_letter(connection: Connection, letter: DeadLetter, now: datetime) -> None:

@@ -85,7 +85,7 @@ def tell_moved(
         case _:
             return
     if state.status is not PublishStatus.RETRYING:
-        events += letters_of(connection, state, now, token)
+        events += letters_of(connection, state, now)
     add_events(connection, events)
 
 
@@ -115,7 +115,7 @@ def tell_cancelled(connection: Connection, state: PublishState, now: datetime) -
     if state.status is PublishStatus.COMPLETE:
         add_events(connection, [_withdrawn(state, (), now)])
     else:
-        add_events(connection, [failed(state, now), *letters_of(connection, state, now, None)])
+        add_events(connection, [failed(state, now), *letters_of(connection, state, now)])
 
 
 def _of(state: PublishState) -> dict[str, Any]:
