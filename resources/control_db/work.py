@@ -178,7 +178,7 @@ class SqlWork(Database):
         with self._writing() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CLAIMS})
-            standing = replace(read_standing(connection), asking=asking)
+            standing = read_standing(connection, asking=asking)
             wanted = {
                 place.task.task_id: place.worker_id
                 for place in allot(standing, policy, priorities, now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
@@ -87,20 +87,35 @@ def is_held() -> ColumnElement[bool]:
     return and_(task.status.in_(_HELD), task.worker_id.is_not(None))
 
 
-def read_standing(connection: Connection, tenant: TenantId | None = None) -> Standing:
-    """Return what an allotment is decided by at this moment."""
+def read_standing(
+    connection: Connection,
+    tenant: TenantId | None = None,
+    asking: Mapping[str, int] | None = None,
+) -> Standing:
+    """Return what an allotment is decided by at this moment; for those who ask, tasks that they can do alone."""
     workers = select(worker).where(worker.c.status != str(WorkerStatus.GONE))
     breakers = connection.execute(select(*BREAKER_COLUMNS)).mappings()
     counted = [breaker_of(dict(row)) for row in breakers]
+    working = [worker_of(dict(row)) for row in connection.execute(workers).mappings()]
+    can = None if asking is None else _can([w for w in working if w.worker_id in asking])
     return Standing(
-        ready=_ready(connection, tenant),
-        workers=[worker_of(dict(row)) for row in connection.execute(workers).mappings()],
+        ready=_ready(connection, tenant, can),
+        workers=working,
+        asking=asking,
         in_hand=_in_hand(connection),
         breakers={(each.scope, each.scope_id): each for each in counted},
     )
 
 
-def _ready(connection: Connection, tenant: TenantId | None) -> list[ReadyTask]:
+def _can(workers: Sequence[Worker]) -> set[str]:
+    """Return every capability of a task that one of these may have; ``collect:crm`` is for tasks that ``collect``."""
+    names = {name for each in workers for name in each.capabilities}
+    return names | {name.rpartition(":")[0] for name in names}
+
+
+def _ready(
+    connection: Connection, tenant: TenantId | None, can: set[str] | None = None
+) -> list[ReadyTask]:
     query = (
         select(
             task.task_id,
@@ -123,6 +138,8 @@ def _ready(connection: Connection, tenant: TenantId | None) -> list[ReadyTask]:
     )
     if tenant is not None:
         query = query.where(task.tenant_id == tenant)
+    if can is not None:
+        query = query.where(task.capability.in_(sorted(can)))
     return [
         ReadyTask(
             **{
