@@ -35,7 +35,7 @@ MAX_DATA_CHARACTERS = 64 * 1024
 """Longer attributes are not copied: they lie in the plan."""
 _PAGE = 500
 _T = TypeVar("_T")
-_COLUMNS = [dead_letter.c[field.name] for field in fields(DeadLetter)]
+LETTER_COLUMNS = [dead_letter.c[field.name] for field in fields(DeadLetter)]
 _HISTORY = [dead_letter_event.c[field.name] for field in fields(LetterHistory)]
 
 
@@ -103,23 +103,17 @@ class SqlDeadLetters(Database):
     ) -> list[DeadLetter]:
         """Return dead letters, newest first; ``after`` is the last of the page before."""
         table = dead_letter.c
-        query = _chosen(select(*_COLUMNS), chosen or LetterFilter())
+        query = chosen_letters(select(*LETTER_COLUMNS), chosen or LetterFilter())
         if source is not None:
             query = query.where(table.source_id == source)
-        if after is not None:
-            older = table.recorded_at < after.recorded_at
-            same = table.recorded_at == after.recorded_at
-            behind = and_(same, table.dead_letter_id > after.dead_letter_id)
-            query = query.where(or_(older, behind))
-        query = query.order_by(table.recorded_at.desc(), table.dead_letter_id).limit(limit)
         with self._reading() as connection:
-            return [_letter_of(dict(row)) for row in connection.execute(query).mappings()]
+            return read_letters(connection, query, after=after, limit=limit)
 
     def letter_groups(
         self, *, chosen: LetterFilter | None = None, limit: int = 1000
     ) -> list[LetterGroup]:
         """Return dead letters by fingerprint, the newest group first."""
-        query = _chosen(_grouped(), chosen or LetterFilter())
+        query = chosen_letters(grouped_letters(), chosen or LetterFilter())
         with self._reading() as connection:
             return [LetterGroup(**row) for row in connection.execute(query.limit(limit)).mappings()]
 
@@ -136,7 +130,7 @@ class SqlDeadLetters(Database):
         table = dead_letter.c
         lately = select(table.fingerprint).where(table.alerted_at > silent_since)
         is_open = and_(table.status == str(LetterStatus.OPEN), table.alerted_at.is_(None))
-        query = _grouped(is_open, table.fingerprint.not_in(lately)).limit(limit)
+        query = grouped_letters(is_open, table.fingerprint.not_in(lately)).limit(limit)
         with self._reading() as connection:
             return [LetterGroup(**row) for row in connection.execute(query).mappings()]
 
@@ -200,21 +194,37 @@ class SqlDeadLetters(Database):
         return len(set(dead_letter_ids))
 
 
+def read_letters(
+    connection: Connection, query: Select[Any], *, after: DeadLetter | None, limit: int
+) -> list[DeadLetter]:
+    """Return the letters that a query of :data:`LETTER_COLUMNS` finds, newest first, behind one of them."""
+    table = dead_letter.c
+    if after is not None:
+        older = table.recorded_at < after.recorded_at
+        same = table.recorded_at == after.recorded_at
+        behind = and_(same, table.dead_letter_id > after.dead_letter_id)
+        query = query.where(or_(older, behind))
+    query = query.order_by(table.recorded_at.desc(), table.dead_letter_id).limit(limit)
+    return [letter_of(dict(row)) for row in connection.execute(query).mappings()]
+
+
 def _read(connection: Connection, dead_letter_id: str) -> DeadLetter:
-    query = select(*_COLUMNS).where(dead_letter.c.dead_letter_id == dead_letter_id)
+    query = select(*LETTER_COLUMNS).where(dead_letter.c.dead_letter_id == dead_letter_id)
     row = connection.execute(query).mappings().one_or_none()
     if row is None:
         raise NotFound(
             f"there is no dead letter {dead_letter_id!r}: `penstock dead-letters` lists what there is"
         )
-    return _letter_of(dict(row))
+    return letter_of(dict(row))
 
 
-def _letter_of(row: Mapping[str, Any]) -> DeadLetter:
+def letter_of(row: Mapping[str, Any]) -> DeadLetter:
+    """Return the dead letter of a row that has :data:`LETTER_COLUMNS`."""
     return DeadLetter(**{**row, "status": LetterStatus(row["status"])})
 
 
-def _chosen(query: Select[Any], chosen: LetterFilter) -> Select[Any]:
+def chosen_letters(query: Select[Any], chosen: LetterFilter) -> Select[Any]:
+    """Restrict a query to what a filter means."""
     table = dead_letter.c
     for column, value in (
         (table.source_id, chosen.source),
@@ -232,7 +242,8 @@ def _chosen(query: Select[Any], chosen: LetterFilter) -> Select[Any]:
     return query
 
 
-def _grouped(*conditions: ColumnElement[bool]) -> Select[Any]:
+def grouped_letters(*conditions: ColumnElement[bool]) -> Select[Any]:
+    """Return a query for letters by fingerprint, the newest group first."""
     table = dead_letter.c
     last_at = func.max(table.recorded_at).label("last_at")
     return (
