@@ -63,6 +63,11 @@ class Settings(BaseModel):
         default=None,
         description="Dagster's instance folder; by default `dagster` in the home folder.",
     )
+    dagster_url: str | None = Field(
+        default=None,
+        pattern="^https?://",
+        description="Where people reach Dagster's UI, for links from the dashboard to runs.",
+    )
     lease_s: float = Field(
         default=30.0, gt=1, description="Seconds until a worker that went silent loses its batch."
     )

@@ -31,7 +31,7 @@ from control_plane.service.loops import metrics as metric_loop
 from control_plane.service.loops import work as work_loops
 from control_plane.service.loops import workflows as workflow_loop
 from control_plane.service.openapi import ABOUT_API
-from control_plane.service.pages import home, status
+from control_plane.service.pages import dashboard, status
 from control_plane.service.refusals import refusal
 from control_plane.service.routes import (
     audit,
@@ -78,7 +78,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     forecasts.router,
     metrics.router,
 )
-PAGES: tuple[APIRouter, ...] = (home.router, status.router)
+PAGES: tuple[APIRouter, ...] = (*dashboard.pages, status.router)
 LOOPS: tuple[Loop, ...] = (
     *work_loops.loops,
     workflow_loop.loop,

@@ -169,9 +169,7 @@ def trend(
 def throughput(dashboard: Dashboard, tenant: TenantId | None) -> list[Stretch]:
     """Return what has ended in each hour of the last day, the present hour last."""
     since, until = span(Window.DAY, dashboard.platform.clock.now())
-    found = dashboard.views.stretches(
-        tenant, since=since, until=until, step_s=Window.DAY.step_s
-    )
+    found = dashboard.views.stretches(tenant, since=since, until=until, step_s=Window.DAY.step_s)
     return without_gaps(found, Window.DAY, since)
 
 

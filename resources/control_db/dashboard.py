@@ -47,7 +47,8 @@ class SqlDashboard(SqlTrends):
         """Return how many publish states there are of each status that is not COMPLETE."""
         query = select(_S.status, func.count()).where(_S.status != "COMPLETE", *_of(tenant))
         with self._reading() as connection:
-            found = dict(connection.execute(query.group_by(_S.status)).tuples().all())
+            rows = connection.execute(query.group_by(_S.status))
+            found = {row[0]: int(row[1]) for row in rows}
         open_ones = [status for status in PublishStatus if status is not PublishStatus.COMPLETE]
         return {status: found.get(str(status), 0) for status in open_ones}
 
@@ -233,9 +234,9 @@ def _marks(tenant: TenantId | None) -> dict[str, list[Select[Any]]]:
         .where(_S.status == "EXECUTING", chunk.plan_digest == _S.plan_digest, *_of(tenant))
     )
     ended = select(func.max(_S.publish_end_timestamp)).where(*_of(tenant))
-    letters = select(
-        func.max(dead_letter.c.recorded_at), func.max(dead_letter.c.updated_at)
-    ).where(*_letters_of(tenant))
+    letters = select(func.max(dead_letter.c.recorded_at), func.max(dead_letter.c.updated_at)).where(
+        *_letters_of(tenant)
+    )
     # What one tenant's people do is nothing that another has to be told of, not even that it was done.
     acts = select(func.max(audit_entry.c.entry_id)).where(*([] if name is None else [false()]))
     breakers = target_breaker.c

@@ -28,7 +28,11 @@ from resources.control_db.tables import UtcTimestamp, batch, publish_attempt, pu
 
 _S = publish_state.c
 _OPERATIONS = sum(
-    (_S[f"{kind}_{done}"] for kind in ("entities", "relationships") for done in ("updated", "deleted")),
+    (
+        _S[f"{kind}_{done}"]
+        for kind in ("entities", "relationships")
+        for done in ("updated", "deleted")
+    ),
     _S.entities_created + _S.relationships_created,
 )
 _PUBLISHED = _S.status == "COMPLETE"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -15,7 +15,7 @@ from penstock.ports.dead_letters import LetterFilter
 from penstock.ports.pauses import Pause, PauseScope
 from penstock.publish.dead_letters import LetterEvent, LetterStatus
 from penstock.publish.retry import Tier
-from penstock.publish.state import Move, PublishStatus
+from penstock.publish.state import Move, PublishMetrics, PublishStatus
 from resources.control_db.dashboard import SqlDashboard
 from resources.control_db.store import SqlControlStore
 from tests.contracts.control_values import (
@@ -29,6 +29,7 @@ from tests.contracts.control_values import (
     finish,
     head_after,
     must_claim,
+    record,
     start,
 )
 
@@ -37,8 +38,8 @@ EVERYTHING = LetterFilter()
 
 
 @pytest.fixture
-def views(control_store: SqlControlStore) -> Iterator[DashboardViews]:
-    yield SqlDashboard.from_engine(control_store.engine)
+def views(control_store: SqlControlStore) -> DashboardViews:
+    return SqlDashboard.from_engine(control_store.engine)
 
 
 def _publish(
@@ -48,7 +49,7 @@ def _publish(
     batch = admit(store, source, minute, tenant_id=A)
     claimed = must_claim(store, now=NOW)
     changed = {"entities_created": 5, "execution_time_ms": 40, **changes}
-    finish(store, claimed, now=at(took_min), **changed)
+    finish(store, claimed, now=at(took_min), metrics=PublishMetrics(**changed))
     return batch
 
 
@@ -73,9 +74,7 @@ def test_what_is_in_hand_is_shown_with_its_progress(
     admit(control_store, "x", 0, tenant_id=A)
     running = start(control_store, must_claim(control_store))
     control_store.start_chunk(running, 0, 4, now=NOW)
-    control_store.finish_chunk(
-        running, 0, applied=4, already_applied=0, exceptions=[], now=NOW
-    )
+    control_store.finish_chunk(running, 0, applied=4, already_applied=0, exceptions=[], now=NOW)
     control_store.start_chunk(running, 1, 3, now=NOW)
     (moving,) = views.moving(A, now=NOW, limit=5)
     assert (moving.state.status, moving.worker_id, moving.done) == (
@@ -121,9 +120,7 @@ def _with_hold(store: SqlControlStore, minute: float) -> BatchId:
     running = start(store, claimed)
     held = exception(1, outcome="held", code="held_by_guard", guard="deletes")
     store.record_exceptions(running, [held], now=NOW)
-    state = store.complete(
-        running, now=NOW, changes={}, head=head_after(store, claimed), ledger=[]
-    )
+    state = store.complete(running, now=NOW, changes={}, head=head_after(store, claimed), ledger=[])
     assert state.held == 1
     return batch
 
@@ -136,9 +133,7 @@ def test_stretches_count_what_ended_and_how_long_it_took(
         _publish(control_store, "x", minute, took_min=took)
     admit(control_store, "x", 9, tenant_id=A)
     lost = must_claim(control_store, now=at(100))
-    control_store.advance(
-        lost, Move.FAIL, now=at(101), changes={"failure_details": failure()}
-    )
+    control_store.advance(lost, Move.FAIL, now=at(101), changes={"failure_details": failure()})
     found = views.stretches(A, since=NOW, until=at(120), step_s=3600)
     assert [(s.begins_at, s.published, s.failed, s.operations) for s in found] == [
         (NOW, 4, 0, 20),
@@ -171,7 +166,8 @@ def test_sources_have_a_record(control_store: SqlControlStore, views: DashboardV
         changes = {"failure_details": failure(), "retry_due_at": at(n)}
         control_store.advance(claimed, Move.POSTPONE, now=at(n), changes=changes, attempt=tried)
         claimed = must_claim(control_store, now=at(n))
-    finish(control_store, claimed, now=at(5), entities_updated=7, relationships_deleted=1)
+    metrics = PublishMetrics(entities_updated=7, relationships_deleted=1)
+    finish(control_store, claimed, now=at(5), metrics=metrics)
     x, y = views.source_records(None, since=NOW)
     assert (x.source_id, x.published, x.failed, x.retried, x.operations) == ("x", 10, 0, 0, 50)
     assert (x.p50_s, x.p90_s, x.p99_s) == (300.0, 540.0, 600.0)
@@ -205,10 +201,14 @@ def test_dead_letters_are_their_tenants(
     """Of a tenant's batch, or of what claims to be of its source; others' are neither listed nor counted."""
     spec = SourceSpec(source_id=SourceId("y"), targets=(TargetId("registry"),), tenant_id=B)
     control_store.sync_sources([spec])
-    batch = admit(control_store, "x", 0, tenant_id=A)
+    batch = _of_tenant(control_store, "x", A)
     letters = {}
     for n, (tenant, fields) in enumerate(
-        [(A, {"source_id": "x", "batch_id": batch}), (B, {"source_id": "y"}), (None, {"source_id": "?"})]
+        [
+            (A, {"source_id": "x", "batch_id": batch}),
+            (B, {"source_id": "y"}),
+            (None, {"source_id": "?"}),
+        ]
     ):
         letters[tenant] = control_store.record_dead_letter(
             subject=f"s{n}", where="landing", code="bad_row", message="a row", now=at(n), **fields
@@ -224,6 +224,13 @@ def test_dead_letters_are_their_tenants(
     assert views.letters_page(None, EVERYTHING, after=first, limit=9) == everything[1:]
     (group,) = views.letter_groups(None, LetterFilter(status=LetterStatus.OPEN), limit=9)
     assert group.letters == 3
+
+
+def _of_tenant(store: SqlControlStore, source: str, tenant: TenantId) -> BatchId:
+    admitted = record(source, 0)
+    manifest = admitted.manifest.model_copy(update={"tenant_id": tenant})
+    assert store.admit(replace(admitted, manifest=manifest), [])
+    return manifest.batch_id
 
 
 def test_the_pulse_beats_when_something_happens(
@@ -256,5 +263,5 @@ def test_the_pulse_beats_when_something_happens(
     )
     control_store.pause(paused)
     assert changed() == {"targets"}
-    control_store.move_letters([letter.dead_letter_id], LetterEvent.DISCARDED, now=NOW)
+    control_store.move_letters([letter.dead_letter_id], LetterEvent.DISCARDED, now=at(1))
     assert "letters" in changed()
