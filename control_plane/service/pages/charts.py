@@ -33,7 +33,7 @@ _MOST_SOURCES = 20
 
 def outcomes(stretches: Sequence[Stretch], window: Window) -> bytes:
     """Draw how many batches were published and how many failed, stretch by stretch."""
-    chart = pygal.StackedBar(y_title="batches", **_timed(stretches, window))
+    chart = pygal.StackedBar(y_title="batches", **_whole(), **_timed(stretches, window))
     chart.add("published", [each.published for each in stretches])
     chart.add("failed", [each.failed for each in stretches])
     return _drawn(chart)
@@ -58,7 +58,7 @@ def reliability(records: Sequence[SourceRecord]) -> bytes:
     """Draw what became of each source's batches."""
     worst = sorted(records, key=lambda each: (-each.failed, -each.retried, each.source_id))
     shown = worst[:_MOST_SOURCES]
-    chart = pygal.StackedBar(x_labels=[each.source_id for each in shown], **_looks())
+    chart = pygal.StackedBar(x_labels=[each.source_id for each in shown], **_whole(), **_looks())
     chart.add("at the first try", [each.published - each.retried for each in shown])
     chart.add("failed", [each.failed for each in shown])
     chart.add("after retries", [each.retried for each in shown])
@@ -90,6 +90,11 @@ def _timed(stretches: Sequence[Stretch], window: Window) -> dict[str, Any]:
     }
 
 
+def _whole() -> dict[str, Any]:
+    """Say that there are no parts of what is counted."""
+    return {"order_min": 0, "value_formatter": lambda value: f"{value:,.0f}"}
+
+
 def _dashed() -> dict[str, Any]:
     return {"width": 2, "dasharray": "6, 4"}
 
@@ -106,6 +111,9 @@ def _looks() -> dict[str, Any]:
         "disable_xml_declaration": True,
         "no_data_text": "nothing was published",
         "truncate_legend": -1,
+        "truncate_label": -1,
+        "min_scale": 3,
+        "max_scale": 6,
         "include_x_axis": True,
         "margin": 8,
         "dots_size": 3,
@@ -122,6 +130,10 @@ def _style() -> Any:
         foreground_strong=text,
         foreground_subtle="#545d66",
         opacity=".9",
+        guide_stroke_color="#d5dade",
+        major_guide_stroke_color="#d5dade",
+        guide_stroke_dasharray="none",
+        major_guide_stroke_dasharray="none",
         colors=_COLOURS,
         font_family='system-ui, "DejaVu Sans", sans-serif',
         label_font_size=12,
@@ -135,7 +147,10 @@ def _style() -> Any:
 def _in_the_dark() -> str:
     """Return the colours for those who have asked their browser for dark pages."""
     rules = ["text, .title { fill: #e7ebee !important; }"]
-    rules += [".guides, .axis .line, .line { stroke: #a4afb8 !important; }"]
+    rules += [
+        ".guides, .axis .guides { stroke: #39424a !important; }",
+        ".axis > path.line { stroke: #a4afb8 !important; }",
+    ]
     for number, colour in enumerate(_DARK):
         of = f".color-{number}"
         rules.append(

@@ -8,9 +8,10 @@ from fastapi import APIRouter, Request, Response
 
 from control_plane.service.addresses import DASHBOARD
 from control_plane.service.calling import ServicesOf, services_of
+from control_plane.service.forecasting import forecasting_of
 from control_plane.service.pages.frame import FRAME
 from control_plane.service.pages.showing import shown
-from control_plane.service.pages.standing import dashboard_of, forecasting_of
+from control_plane.service.pages.standing import dashboard_of
 from control_plane.service.services import Services
 from control_plane.web.session import session_router
 from penstock.access.tokens import Principal

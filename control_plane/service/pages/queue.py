@@ -8,8 +8,9 @@ from fastapi import APIRouter, Request, Response
 
 from control_plane.service.addresses import DASHBOARD
 from control_plane.service.calling import ServicesOf
+from control_plane.service.forecasting import forecasting_of
 from control_plane.service.pages.showing import shown
-from control_plane.service.pages.standing import dashboard_of, forecasting_of
+from control_plane.service.pages.standing import dashboard_of
 from control_plane.service.services import Services
 from penstock.access.tokens import Principal
 from penstock.use_cases.dashboard import MOST_SHOWN, places_of

@@ -10,7 +10,6 @@ from control_plane.service.addresses import DASHBOARD
 from control_plane.service.calling import ServicesOf
 from control_plane.service.pages.acting import Proof, Reason, acted
 from control_plane.service.pages.showing import shown
-from control_plane.service.pages.standing import coordination_of, workshop_of
 from control_plane.service.services import Services
 from penstock.access.tokens import Principal
 from penstock.errors import NotFound, PenstockError
@@ -85,7 +84,7 @@ def drain_worker(
 
     def act(principal: Principal, by: By) -> str:
         by.why("drain a worker")
-        drain(workshop_of(services), worker, tenant=principal.only_tenant, by=by)
+        drain(services.workshop, worker, tenant=principal.only_tenant, by=by)
         return f"Worker {worker} is given nothing more; what it has, it ends"
 
     return acted(
@@ -106,7 +105,7 @@ def _workflows(services: Services, principal: Principal, status: str) -> tuple[s
     wanted = WorkflowFilter(
         tenant_id=principal.only_tenant, statuses=[WorkflowStatus(status)] if status else []
     )
-    store = coordination_of(services).workflows
+    store = services.coordination.workflows
     return "workflows.html", {
         "found": workflow_overviews(store, wanted, limit=_SHOWN),
         "asked": status,
@@ -117,7 +116,7 @@ def _workflows(services: Services, principal: Principal, status: str) -> tuple[s
 def _workflow(
     services: Services, principal: Principal, workflow: str
 ) -> tuple[str, dict[str, Any]]:
-    store = coordination_of(services).workflows
+    store = services.coordination.workflows
     found = own_workflow(store, workflow, principal.only_tenant)
     details = workflow_details(store, found)
     return "workflow.html", {
@@ -129,7 +128,7 @@ def _workflow(
 
 
 def _act(services: Services, principal: Principal, workflow: str, act: str, by: By) -> str:
-    coordination = coordination_of(services)
+    coordination = services.coordination
     found = own_workflow(coordination.workflows, workflow, principal.only_tenant)
     if act not in _ACTS:
         raise NotFound(f"a workflow cannot be asked to {act!r}")
@@ -140,5 +139,5 @@ def _act(services: Services, principal: Principal, workflow: str, act: str, by: 
 
 
 def _workers(services: Services, principal: Principal) -> tuple[str, dict[str, Any]]:
-    found = worker_overviews(workshop_of(services), tenant=principal.only_tenant, limit=200)
+    found = worker_overviews(services.workshop, tenant=principal.only_tenant, limit=200)
     return "workers.html", {"workers": found, "tenant": principal.only_tenant}
