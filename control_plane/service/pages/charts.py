@@ -147,10 +147,8 @@ def _style() -> Any:
 def _in_the_dark() -> str:
     """Return the colours for those who have asked their browser for dark pages."""
     rules = ["text, .title { fill: #e7ebee !important; }"]
-    rules += [
-        ".guides, .axis .guides { stroke: #39424a !important; }",
-        ".axis > path.line { stroke: #a4afb8 !important; }",
-    ]
+    rules += [".guide.line { stroke: #39424a !important; }"]
+    rules += [".axis.line { stroke: #a4afb8 !important; }"]
     for number, colour in enumerate(_DARK):
         of = f".color-{number}"
         rules.append(
@@ -160,5 +158,5 @@ def _in_the_dark() -> str:
 
 
 def _drawn(chart: Any) -> bytes:
-    drawn: bytes = chart.render()
-    return drawn
+    drawn: str = chart.render(is_unicode=True)
+    return drawn.encode()
