@@ -9,7 +9,7 @@ relationships of one that lead to what is deleted, are checked by the source's o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -247,23 +247,41 @@ class _Entities:
         return tuple(dict.fromkeys(each for each in found if each != own))
 
     def _keep(self, doomed: dict[StreamId, int]) -> None:
-        """Refuse to delete what something declared goes on referring to."""
+        """Refuse to delete what something declared goes on referring to, what is not deleted after all included."""
         declared = [held.stream.key for held in self._view.relationship_types()]
         referring = self.chunk.store.referring(list(doomed), declared)
-        written_here = self.chunk.streams(written(self.chunk.operations).to_pylist())
-        for stream, referrers in referring.items():
-            ignoring = ends_ignored(self._view, stream.type_name)
-            staying = [
-                each
-                for each in referrers
-                if each not in doomed
-                and _means(each, stream, ignoring)
-                and self._still(each, stream, written_here)
-            ]
-            if staying:
-                mend = "Delete those first, or have them refer to something else"
-                problem = is_referred_to(stream, staying, MOST_REFERRERS, mend)
-                self.found.refuse([doomed[stream]], problem)
+        here = self.chunk.streams(written(self.chunk.operations).to_pylist())
+        going = {stream for stream, n in doomed.items() if not self._is_bad(n)}
+        while True:
+            kept = {
+                stream: staying
+                for stream, referrers in referring.items()
+                if (staying := self._staying(stream, referrers, going, here))
+            }
+            if going.isdisjoint(kept):
+                break
+            going -= kept.keys()
+        for stream, staying in kept.items():
+            mend = "Delete those first, or have them refer to something else"
+            problem = is_referred_to(stream, staying, MOST_REFERRERS, mend)
+            self.found.refuse([doomed[stream]], problem)
+
+    def _staying(
+        self,
+        stream: StreamId,
+        referrers: Sequence[StreamId],
+        going: set[StreamId],
+        here: dict[StreamId, int],
+    ) -> list[StreamId]:
+        """Return who goes on referring to an entity, where ``going`` are those that are deleted."""
+        ignoring = ends_ignored(self._view, stream.type_name)
+        return [
+            each
+            for each in referrers
+            if each not in going
+            and _means(each, stream, ignoring)
+            and self._still(each, stream, here)
+        ]
 
     def _still(self, referrer: StreamId, stream: StreamId, here: dict[StreamId, int]) -> bool:
         n = here.get(referrer)

@@ -65,7 +65,10 @@ def version_is_missing(held: Held) -> Problem:
 def is_referred_to(
     stream: StreamId, referrers: Sequence[StreamId], most: int, mend: str
 ) -> Problem:
-    """Others refer to what should go; ``most`` is how many were looked for."""
+    """Others refer to what should go; ``most`` is how many were looked for. They are listed in one order, always."""
+    referrers = sorted(
+        referrers, key=lambda s: (s.kind, s.type_name, s.key, s.to_key or "", s.source_id)
+    )
     shown = ", ".join(named(each) for each in referrers[:_SHOWN])
     count = f"more than {most:,}" if len(referrers) > most else f"{len(referrers):,}"
     more = ", ..." if len(referrers) > _SHOWN else ""
