@@ -1,8 +1,8 @@
 """Reading a log table in the order of commits, and waiting for it to go on.
 
 On PostgreSQL transactions commit in another order than they draw numbers in. A reader therefore goes only as far as
-the oldest transaction that is still running, in the order of (transaction, position): nothing can come in before what
-it has read. A long transaction that writes, in whatever database of the server, holds readers up; none makes them skip.
+the oldest transaction of its database that is still running, in the order of (transaction, position): nothing can come
+in before what it has read. A long transaction that writes holds readers up; none makes them skip.
 On SQLite one transaction writes at a time, so positions are in the order of commits.
 """
 
@@ -15,10 +15,25 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from resources.control_db.signals import open_signal
 
-WATERMARK: ColumnElement[int] = literal_column(
-    "CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint)"
+_HERE = "SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database()"
+_OLDEST = (
+    "SELECT min(CAST(CAST(x AS text) AS bigint)) FROM pg_snapshot_xip(pg_current_snapshot()) AS x "
+    "WHERE NOT EXISTS (SELECT 1 FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid "
+    "WHERE l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock' AND l.granted "
+    "AND CAST(CAST(l.transactionid AS text) AS bigint) = (CAST(CAST(x AS text) AS bigint) & 4294967295) "
+    f"AND a.datid <> ({_HERE}))"
 )
-"""The oldest transaction that is still running."""
+"""The oldest transaction that the snapshot takes for running, but for those that are seen to run in other databases:
+they cannot write to this log. One that has ended since the snapshot is not seen anywhere, and counts."""
+NEXT = "CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint)"
+"""SQL of the number that no transaction has yet."""
+LOWEST = (
+    "CASE WHEN pg_snapshot_xmin(pg_current_snapshot()) = pg_snapshot_xmax(pg_current_snapshot()) "
+    f"THEN {NEXT} ELSE COALESCE(({_OLDEST}), {NEXT}) END"
+)
+"""SQL of the lowest number of a transaction that may still write to a log of this database."""
+WATERMARK: ColumnElement[int] = literal_column(f"({LOWEST})")
+"""The same, as a column."""
 _LATECOMERS_S = 0.02
 """How soon to look again where rows are committed that have to wait for an older transaction."""
 

@@ -9,24 +9,12 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
+from resources.control_db.following import LOWEST, NEXT
+
 NUMBER = "CAST(CAST(pg_current_xact_id() AS text) AS bigint) + registry_shift()"
 """SQL of the number of the transaction that runs it."""
 
-_HERE = "SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database()"
-_OLDEST = (
-    "SELECT min(CAST(CAST(x AS text) AS bigint)) FROM pg_snapshot_xip(pg_current_snapshot()) AS x "
-    "WHERE NOT EXISTS (SELECT 1 FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid "
-    "WHERE l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock' AND l.granted "
-    "AND CAST(CAST(l.transactionid AS text) AS bigint) = (CAST(CAST(x AS text) AS bigint) & 4294967295) "
-    f"AND a.datid <> ({_HERE}))"
-)
-"""The oldest transaction that the snapshot takes for running, but for those that are seen to run in other databases:
-they cannot write to this log. One that has ended since the snapshot is not seen anywhere, and counts."""
-_NEXT = "CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint)"
-WATERMARK = (
-    "(CASE WHEN pg_snapshot_xmin(pg_current_snapshot()) = pg_snapshot_xmax(pg_current_snapshot()) "
-    f"THEN {_NEXT} ELSE COALESCE(({_OLDEST}), {_NEXT}) END + (SELECT registry_shift()))"
-)
+WATERMARK = f"({LOWEST} + (SELECT registry_shift()))"
 """SQL of the lowest number that an event may still come in with."""
 
 _IDENTITY = "(SELECT c.system_identifier FROM pg_control_system() AS c)"
@@ -37,7 +25,7 @@ _LAST = (
 )
 _IS_SETTLED = text(
     f"SELECT EXISTS (SELECT 1 FROM registry_server AS s WHERE s.system_identifier = {_IDENTITY} "
-    f"AND s.shift + {_NEXT} > ({_LAST}))"
+    f"AND s.shift + {NEXT} > ({_LAST}))"
 )
 
 
