@@ -15,7 +15,8 @@ from penstock.events.catalogue import example
 from penstock.identity.ids import TenantId
 from resources.clock import SystemClock
 from resources.control_db.outbox import add_events
-from tests.contracts.event_values import new_event
+from resources.control_db.store import SqlControlStore
+from tests.contracts.event_values import new_event, told
 from tests.fixtures.control_server import ControlServer, running_control, services_at
 
 BATCH = "application/cloudevents-batch+json"
@@ -43,10 +44,11 @@ def send(control: ControlServer, body: Any, kind: str = BATCH, **options: Any) -
 
 
 def tell(control: ControlServer, *subjects: str, tenant: str = "default") -> None:
-    """Tell events of a tenant."""
+    """Tell events of a tenant, and return once they can be read."""
     with control.services.engine.begin() as connection:
-        told = [new_event(each, tenant_id=TenantId(tenant)) for each in subjects]
-        add_events(connection, told)
+        new = [new_event(each, tenant_id=TenantId(tenant)) for each in subjects]
+        add_events(connection, new)
+    told(SqlControlStore.from_engine(control.services.engine))
 
 
 def test_events_are_taken_once_in_every_mode(control: ControlServer) -> None:

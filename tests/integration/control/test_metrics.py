@@ -10,8 +10,10 @@ from penstock.batch.source import SourceSpec
 from penstock.events.alerts import AlertKind, AlertRoute
 from penstock.events.measures import MEASURES
 from penstock.identity.ids import SourceId
+from resources.control_db.store import SqlControlStore
 from resources.settings import Settings
 from tests.contracts.control_values import NOW, admit, at, publish
+from tests.contracts.event_values import told
 from tests.fixtures.control_server import ControlServer
 
 
@@ -33,6 +35,7 @@ def test_a_publish_is_counted_once_however_often_it_is_folded(control: ControlSe
     admit(store, "crm", 0)
     publish(store, now=at(1))
     admit(store, "crm", 2)
+    told(SqlControlStore.from_engine(control.services.engine))
     for _ in range(3):
         metrics.run_once(control.services)
         found = _values(control)
