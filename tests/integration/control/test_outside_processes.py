@@ -136,6 +136,9 @@ def test_another_takes_over_what_a_killed_collector_had(
     found = tasks_of(services, workflow_id)
     assert services.coordination.workflows.get_workflow(workflow_id).status == "completed"
     assert (found["shop collect"].attempt, found["shop collect"].failures) == (2, 1)
-    statuses = [each.status for each in services.workshop.work.list_workers()]
-    assert WorkerStatus.GONE in statuses
+
+    def noticed() -> bool:
+        return WorkerStatus.GONE in [w.status for w in services.workshop.work.list_workers()]
+
+    eventually(noticed, "the killed one is missed")
     assert len(services.platform.control.list_batches()) == 1
