@@ -38,6 +38,7 @@ from tests.contracts.registry_values import (
     settled,
     write,
 )
+from tests.fixtures.outside import eventually
 from tests.unit.targets.chunks import CONTEXT, Change, chunk, created
 
 START = Cursor()
@@ -172,13 +173,11 @@ def followed(
 ) -> tuple[threading.Thread, Queue[str]]:
     """Follow the log in a thread until there were so many events."""
     seen: Queue[str] = Queue()
-    ready = threading.Event()
 
     def follow() -> None:
         stream = RegistryLog(store.engine).follow(START, poll_s=poll_s)
         count = 0
         for some in stream:
-            ready.set()
             for event in some:
                 seen.put(event.stream.key)
             count += len(some)
@@ -188,7 +187,11 @@ def followed(
 
     thread = threading.Thread(target=follow)
     thread.start()
-    ready.wait(10)
+    if store.engine.dialect.name == "postgresql":
+        with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            eventually(
+                lambda: connection.scalar(text(f"SELECT count(*) {LISTENERS}")), "somebody listens"
+            )
     return thread, seen
 
 
@@ -277,7 +280,7 @@ def server(store: SqlRegistryStore, **values: int) -> None:
     """Change what a database says of the server that it lives in."""
     changes = ", ".join(f"{name} = {name} + {value}" for name, value in values.items())
     with store.engine.begin() as connection:
-        connection.execute(text(f"UPDATE registry_server SET {changes}"))
+        connection.execute(text(f"UPDATE log_server SET {changes}"))
 
 
 @pytest.fixture
