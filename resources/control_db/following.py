@@ -13,27 +13,10 @@ import time
 from sqlalchemy import Connection, Engine, Select, Table, literal_column, select, tuple_
 from sqlalchemy.sql.elements import ColumnElement
 
+from resources.control_db.log_order import WATERMARK
 from resources.control_db.signals import open_signal
 
-_HERE = "SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database()"
-_OLDEST = (
-    "SELECT min(CAST(CAST(x AS text) AS bigint)) FROM pg_snapshot_xip(pg_current_snapshot()) AS x "
-    "WHERE NOT EXISTS (SELECT 1 FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid "
-    "WHERE l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock' AND l.granted "
-    "AND CAST(CAST(l.transactionid AS text) AS bigint) = (CAST(CAST(x AS text) AS bigint) & 4294967295) "
-    f"AND a.datid <> ({_HERE}))"
-)
-"""The oldest transaction that the snapshot takes for running, but for those that are seen to run in other databases:
-they cannot write to this log. One that has ended since the snapshot is not seen anywhere, and counts."""
-NEXT = "CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint)"
-"""SQL of the number that no transaction has yet."""
-LOWEST = (
-    "CASE WHEN pg_snapshot_xmin(pg_current_snapshot()) = pg_snapshot_xmax(pg_current_snapshot()) "
-    f"THEN {NEXT} ELSE COALESCE(({_OLDEST}), {NEXT}) END"
-)
-"""SQL of the lowest number of a transaction that may still write to a log of this database."""
-WATERMARK: ColumnElement[int] = literal_column(f"({LOWEST})")
-"""The same, as a column."""
+_WATERMARK: ColumnElement[int] = literal_column(WATERMARK)
 _LATECOMERS_S = 0.02
 """How soon to look again where rows are committed that have to wait for an older transaction."""
 
@@ -46,7 +29,7 @@ def later(log: Table, transaction: int, position: int) -> ColumnElement[bool]:
 def readable(connection: Connection, log: Table, query: Select[tuple[int]]) -> Select[tuple[int]]:
     """Restrict a query to rows that nothing can come in before any more."""
     if connection.dialect.name == "postgresql":
-        return query.where(log.c.transaction_id < WATERMARK)
+        return query.where(log.c.transaction_id < _WATERMARK)
     return query
 
 

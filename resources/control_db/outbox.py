@@ -12,10 +12,11 @@ from sqlalchemy.sql.elements import ColumnElement
 from penstock.events.envelope import SOURCE, NewEvent
 from penstock.ports.tracing import trace_parent_of
 from resources.control_db.engine import insert_into
+from resources.control_db.log_order import NUMBER
 from resources.control_db.outbox_tables import CHANNEL, outbox_event
 from resources.control_db.rows import storable_json, storable_text
 
-_NUMBER: ColumnElement[int] = literal_column("CAST(CAST(pg_current_xact_id() AS text) AS bigint)")
+_NUMBER: ColumnElement[int] = literal_column(NUMBER)
 
 
 def add_events(connection: Connection, events: Sequence[NewEvent]) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from penstock.errors import PenstockError
 from resources.control_db.engine import DatabaseUnreachable, open_engine
-from resources.registry.order import is_settled, settle
+from resources.control_db.log_order import is_settled, settle
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 _ADVISORY_LOCK = 0x70656E73746F636B  # "penstock"
@@ -41,8 +41,8 @@ def current_revision(connection: Connection) -> str | None:
 def upgrade(database: str | URL | Engine) -> None:
     """Bring a database's schema up to date: all missing migrations in one transaction, or none.
 
-    Safe when many processes start at once: one migrates, the others wait and find it done. A log of the registry that
-    was restored into another server than it was written in is put in order there.
+    Safe when many processes start at once: one migrates, the others wait and find it done. The logs of a
+    database that was restored into another server than they were written in are put in order there.
     Raises :class:`SchemaTooNew` for a database that a newer Penstock has migrated, and
     :class:`~resources.control_db.engine.DatabaseUnreachable` for one that does not answer.
     """

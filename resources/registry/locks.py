@@ -15,7 +15,7 @@ from sqlalchemy import Connection, text
 from penstock.identity.digest import digest
 from penstock.ports.registry import ABSENT, Append, Requirement, Sole, Unchanged
 from penstock.registry.events import StreamId
-from resources.registry.order import NUMBER
+from resources.control_db.log_order import NUMBER
 from resources.targets.registry_tables import CHANNEL, LANE_LOCK_CLASS
 
 _STREAM_LOCK_CLASS = LANE_LOCK_CLASS + 1

@@ -20,7 +20,7 @@ from penstock.identity.ids import TenantId
 from penstock.ports.registry import LogSignal
 from penstock.registry.events import Cursor, RecordedEvent
 from penstock.registry.upcasting import CURRENT, Upcasters
-from resources.registry.order import WATERMARK
+from resources.control_db.log_order import WATERMARK
 from resources.registry.rows import recorded_of
 from resources.registry.waking import LogWaker
 from resources.targets.registry_tables import registry_event

@@ -15,8 +15,8 @@ import psycopg
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from resources.control_db.log_order import WATERMARK
 from resources.control_db.signals import open_signal
-from resources.registry.order import WATERMARK
 from resources.targets.registry_tables import CHANNEL
 
 _SLICE_S = 0.2

@@ -20,7 +20,7 @@ from penstock.identity.ids import SourceId, TenantId
 from penstock.plan.operations import Action
 from penstock.ports.target import ApplyContext
 from penstock.registry.events import StreamKind
-from resources.registry.order import NUMBER
+from resources.control_db.log_order import NUMBER
 from resources.targets.binary_copy import binary_copy
 
 _SHARED = (

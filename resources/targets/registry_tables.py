@@ -178,14 +178,6 @@ registry_seal = Table(
 )
 """A chain of hashes over the log, block by block."""
 
-registry_server = Table(
-    "registry_server",
-    metadata,
-    Column("system_identifier", BigInteger, primary_key=True, autoincrement=False),
-    Column("shift", BigInteger, nullable=False),
-)
-"""On PostgreSQL, the server that the log lives in, and what is added to its transactions' numbers; one row."""
-
 target_fence = Table(
     "target_fence",
     metadata,

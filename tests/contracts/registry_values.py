@@ -13,7 +13,7 @@ from sqlalchemy import text
 from penstock.identity.ids import SourceId, TenantId
 from penstock.ports.registry import ABSENT, Append, Appended, RegistryStore
 from penstock.registry.events import API_SOURCE, EventAction, NewEvent, StreamId, StreamKind
-from resources.registry.order import WATERMARK
+from resources.control_db.log_order import WATERMARK
 from resources.registry.store import SqlRegistryStore
 
 ACME, OTHER = TenantId("acme"), TenantId("other")
