@@ -134,6 +134,7 @@ class Settlement:
     plan_digest: str
     """Of the plan whose exceptions they are."""
     operation_ids: Iterable[Sequence[str]]
+    """In memory: nobody waits for a store in the transaction that writes them."""
     settled_by: str
     """Digest of the plan, or id of the batch, that did."""
     drift_ids: tuple[str, ...] = ()

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
+import pyarrow as pa
+
 from penstock.batch.manifest import Manifest
 from penstock.errors import PlanChanged
 from penstock.plan.ledger import LedgerRow
@@ -150,7 +152,7 @@ def _settlement(platform: Platform, plan: StoredPlan) -> Settlement:
     assert origin is not None
     return Settlement(
         plan_digest=origin.plan_digest,
-        operation_ids=_id_pages(platform, plan),
+        operation_ids=_OperationIds.of(platform, plan),
         settled_by=plan.document.digest,
         supersedes_rest=True,
     )
@@ -176,8 +178,19 @@ def _voids(approval: Approval, why: str) -> Callable[[Platform], None]:
     return settle
 
 
-def _id_pages(platform: Platform, plan: StoredPlan) -> Iterator[Sequence[str]]:
-    for chunk in plan_chunks(platform.objects, plan, columns=["operation_id"]):
-        ids = [value.hex() for value in chunk["operation_id"].to_pylist()]
-        for start in range(0, len(ids), _PAGE):
-            yield ids[start : start + _PAGE]
+@dataclass(frozen=True)
+class _OperationIds:
+    """A plan's operation ids, read already: they are written in a transaction, in which nobody waits for a store."""
+
+    columns: Sequence[pa.ChunkedArray]
+
+    @classmethod
+    def of(cls, platform: Platform, plan: StoredPlan) -> _OperationIds:
+        chunks = plan_chunks(platform.objects, plan, columns=["operation_id"])
+        return cls([chunk["operation_id"] for chunk in chunks])
+
+    def __iter__(self) -> Iterator[Sequence[str]]:
+        """Yield pages of hexadecimal ids."""
+        for column in self.columns:
+            for start in range(0, len(column), _PAGE):
+                yield [value.hex() for value in column.slice(start, _PAGE).to_pylist()]

@@ -14,10 +14,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Engine, event
+from sqlalchemy import Connection, Engine, event
 
 from penstock.use_cases.platform import Platform
 
+_REMOTE = {"objects", "batches", "target"}
+"""Ports whose answer may take any time: whoever waits for one in a transaction keeps its locks for as long."""
 _HELD_OPEN = {"upload", "keep", "spool"}
 """Calls that give something to write to, whose methods are points too."""
 
@@ -29,10 +31,14 @@ class Points:
     at: str | None = None
     number: signal.Signals = signal.SIGKILL
     passed: list[str] = field(default_factory=list)
+    writing: set[int] = field(default_factory=set)
+    """Connections with a transaction that writes."""
     _counts: Counter[str] = field(default_factory=Counter)
 
     def hit(self, name: str) -> None:
         """Pass a point."""
+        if self.writing and name.partition(".")[0] in _REMOTE:
+            raise AssertionError(f"{name} is called within a transaction")
         self._counts[name] += 1
         point = f"{name}#{self._counts[name]}"
         self.passed.append(point)
@@ -109,6 +115,16 @@ def _point_sql(engine: Engine, points: Points) -> None:
         do_commit(connection)
         points.hit("sql.commit:after")
 
+    def begin(connection: Connection) -> None:
+        if not connection.get_execution_options().get("penstock_reading"):
+            points.writing.add(id(connection))
+
+    def end(connection: Connection) -> None:
+        points.writing.discard(id(connection))
+
+    event.listen(engine, "begin", begin)
+    event.listen(engine, "commit", end)
+    event.listen(engine, "rollback", end)
     event.listen(engine, "before_cursor_execute", before_statement)
     do_commit = engine.dialect.do_commit
     engine.dialect.do_commit = commit  # type: ignore[method-assign]
