@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, and_, delete, func, or_, select, update
+from sqlalchemy import Connection, and_, delete, func, or_, select, update
 
 from penstock.errors import IllegalMove, NotFound
 from penstock.events.delivery import (
@@ -45,13 +45,6 @@ _UNFAILED: Mapping[str, Any] = {
 
 class SqlDestinations(Database):
     """:class:`penstock.ports.events.Destinations` in SQL."""
-
-    @classmethod
-    def from_engine(cls, engine: Engine) -> SqlDestinations:
-        """Return the destinations of a control database whose schema is there."""
-        store = cls.__new__(cls)
-        store.engine = engine
-        return store
 
     def add(self, new: Destination, secret: str | None, *, act: AuditEntry) -> None:
         """Add one; raises ``IllegalMove`` if its id is taken."""

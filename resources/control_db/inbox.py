@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, and_, bindparam, delete, select, update
+from sqlalchemy import and_, bindparam, delete, select, update
 
 from penstock.errors import IllegalMove, NotFound
 from penstock.identity.ids import TenantId
@@ -23,13 +23,6 @@ _PAGE = 500
 
 class SqlInbox(Database):
     """:class:`penstock.ports.events.Inbox` in SQL."""
-
-    @classmethod
-    def from_engine(cls, engine: Engine) -> SqlInbox:
-        """Return the inbox of a control database whose schema is there."""
-        inbox = cls.__new__(cls)
-        inbox.engine = engine
-        return inbox
 
     def accept(self, arrivals: Sequence[Arrival], *, received_from: str, now: datetime) -> int:
         """Store those that are new by tenant, source and id, in one transaction; return how many."""

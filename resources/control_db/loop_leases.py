@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import Engine, or_
+from sqlalchemy import or_
 
 from resources.control_db.engine import Database, insert_into
 from resources.control_db.event_tables import loop_lease
@@ -12,13 +12,6 @@ from resources.control_db.event_tables import loop_lease
 
 class SqlLoopLeases(Database):
     """Who does what, until when."""
-
-    @classmethod
-    def from_engine(cls, engine: Engine) -> SqlLoopLeases:
-        """Return the leases of a control database whose schema is there."""
-        leases = cls.__new__(cls)
-        leases.engine = engine
-        return leases
 
     def take(self, name: str, owner: str, *, now: datetime, lease_s: float) -> bool:
         """Take a lease, or keep it for longer; False if another has it."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, and_, delete, func, not_, or_, select
+from sqlalchemy import Connection, Row, and_, delete, func, not_, or_, select
 
 from penstock.events.envelope import OutboxCursor, OutboxEvent
 from penstock.identity.ids import TenantId
@@ -21,13 +21,6 @@ _PAGE = 5_000
 
 class SqlEventLog(Database):
     """:class:`penstock.ports.events.EventLog` in SQL."""
-
-    @classmethod
-    def from_engine(cls, engine: Engine) -> SqlEventLog:
-        """Return the log of a control database whose schema is there."""
-        log = cls.__new__(cls)
-        log.engine = engine
-        return log
 
     def read(
         self,

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, fields
 from datetime import datetime
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from sqlalchemy import (
     CheckConstraint,
     Column,
     Connection,
-    Engine,
     Index,
     LargeBinary,
     String,
@@ -60,13 +59,6 @@ class TokenStore(Database):
     table: ClassVar[Table]
     of_all: ClassVar[bool] = False
     """Whether one may be for every tenant."""
-
-    @classmethod
-    def from_engine(cls, engine: Engine) -> Self:
-        """Return tokens on an engine that ``resources.control_db.engine.open_engine`` made."""
-        tokens = cls.__new__(cls)
-        tokens.engine = engine
-        return tokens
 
     def add_token(self, token: Token, *, act: AuditEntry | None = None) -> bool:
         """Add a token and its act together; False, and nothing done, if its id is taken."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import Any
 
-from sqlalchemy import Connection, Engine, and_, select, text, tuple_, update
+from sqlalchemy import Connection, and_, select, text, tuple_, update
 
 from penstock.errors import ChangedMeanwhile, LeaseLost, NotFound, NothingToDo
 from penstock.identity.ids import SourceId, TenantId
@@ -63,13 +63,6 @@ _CLAIMS = 0x7461736B  # a number of our own, by which claims of tasks exclude ea
 
 class SqlWork(Database):
     """:class:`penstock.ports.work.WorkStore` in SQL."""
-
-    @classmethod
-    def from_engine(cls, engine: Engine) -> Self:
-        """Return a store on an engine that ``resources.control_db.engine.open_engine`` made."""
-        store = cls.__new__(cls)
-        store.engine = engine
-        return store
 
     # Workers ------------------------------------------------------------------------------------------------
 
