@@ -103,6 +103,13 @@ class WorkStore(Protocol):
         """Give up workers of which nothing was heard for too long, and return them."""
         ...
 
+    def forget_gone(self, *, before: datetime) -> int:
+        """Remove workers that were gone before a moment, with their breakers; return how many.
+
+        Tasks keep their names.
+        """
+        ...
+
     def get_worker(self, worker_id: str) -> Worker:
         """Return one worker, or raise ``NotFound``."""
         ...

@@ -130,6 +130,12 @@ def lose_silent_workers(workshop: Workshop) -> list[Worker]:
     return workshop.work.lose_silent(now=workshop.clock.now(), policy=workshop.policy)
 
 
+def forget_gone_workers(workshop: Workshop) -> int:
+    """Remove workers that have been gone for ``gone_kept_s``: many run for one task, under a name of their own."""
+    kept = timedelta(seconds=workshop.policy.gone_kept_s)
+    return workshop.work.forget_gone(before=workshop.clock.now() - kept)
+
+
 def claim_tasks(
     workshop: Workshop, asking: Mapping[str, int], *, lease_s: float | None = None
 ) -> Granted:

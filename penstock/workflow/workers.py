@@ -102,6 +102,8 @@ class WorkerPolicy(BaseModel):
     """How long a task is held without being renewed."""
     silent_s: float = Field(default=60.0, gt=1)
     """After which a worker of which nothing is heard is gone."""
+    gone_kept_s: float = Field(default=7 * 86_400.0, ge=0)
+    """How long a worker that is gone can still be looked up."""
     kinds: Mapping[str, Bulkhead] = Field(default_factory=dict)
     """Bulkheads of workflow kinds; ``*`` is for each of those that are not named."""
     tenants: Mapping[str, Bulkhead] = Field(default_factory=dict)

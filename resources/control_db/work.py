@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, and_, select, text, tuple_, update
+from sqlalchemy import Connection, and_, delete, select, text, tuple_, update
 
 from penstock.errors import ChangedMeanwhile, LeaseLost, NotFound, NothingToDo
 from penstock.identity.ids import SourceId, TenantId
@@ -58,6 +58,7 @@ from resources.control_db.workflow_tables import (
     workflow_turn,
 )
 
+_FORGOTTEN_AT_ONCE = 500
 _CLAIMS = 0x7461736B  # a number of our own, by which claims of tasks exclude each other
 
 
@@ -134,6 +135,25 @@ class SqlWork(Database):
             add_events(connection, [status_changed(was, is_, now, why) for was, is_ in pairs])
             _let_go(connection, [each.worker_id for each in after], now)
         return after
+
+    def forget_gone(self, *, before: datetime) -> int:
+        """Remove workers that were gone before a moment, with their breakers; return how many."""
+        gone = and_(worker.c.status == str(WorkerStatus.GONE), worker.c.gone_at < before)
+        query = select(worker.c.worker_id).where(gone).limit(_FORGOTTEN_AT_ONCE)
+        removed = 0
+        while True:
+            with self._writing() as connection:
+                chosen = query.with_for_update(skip_locked=True)
+                ids = list(connection.execute(chosen).scalars())
+                connection.execute(delete(worker).where(worker.c.worker_id.in_(ids)))
+                connection.execute(
+                    delete(work_breaker).where(
+                        work_breaker.c.scope == "worker", work_breaker.c.scope_id.in_(ids)
+                    )
+                )
+            removed += len(ids)
+            if len(ids) < _FORGOTTEN_AT_ONCE:
+                return removed
 
     def get_worker(self, worker_id: str) -> Worker:
         """Return one worker, or raise ``NotFound``."""

@@ -124,6 +124,19 @@ def test_a_heartbeat_keeps_a_worker_from_being_lost(work: SqlWork) -> None:
     }
 
 
+def test_a_worker_that_is_gone_is_forgotten_in_time(work: SqlWork) -> None:
+    """What it did keeps its name; whoever is there, or was gone a moment ago, stays."""
+    for name in ("w1", "w2", "w3"):
+        add_worker(work, worker_id=name)
+    for name, at in (("w1", NOW), ("w2", NOW + timedelta(days=1))):
+        work.move_worker(name, WorkerMove.LEAVE, now=at, act=None, why="it left")
+    assert work.forget_gone(before=NOW) == 0
+    assert work.forget_gone(before=NOW + timedelta(days=1)) == 1
+    assert [each.worker_id for each in work.list_workers()] == ["w2", "w3"]
+    assert work.forget_gone(before=NOW + timedelta(days=9)) == 1
+    assert add_worker(work, worker_id="w1").status is WorkerStatus.ACTIVE
+
+
 def test_a_worker_that_nobody_knows_is_not_found(work: SqlWork) -> None:
     """Whatever is asked of it."""
     for ask in (

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from control_plane.service.looping import Loop
 from control_plane.service.services import Services
-from penstock.use_cases.work import lose_silent_workers
+from penstock.use_cases.work import forget_gone_workers, lose_silent_workers
 
 SIGNAL_S = 1.0
 SILENT_S = 2.0
+GONE_S = 600.0
 
 
 def give_out(services: Services) -> bool:
@@ -29,8 +30,15 @@ def lose_silent(services: Services) -> float:
     return SILENT_S
 
 
+def forget_gone(services: Services) -> float:
+    """Remove workers that have been gone for long."""
+    forget_gone_workers(services.workshop)
+    return GONE_S
+
+
 loops = (
     Loop(name="allotment", run_once=give_out),
     Loop(name="work signals", run_once=listen),
     Loop(name="silent workers", run_once=lose_silent),
+    Loop(name="gone workers", run_once=forget_gone),
 )
