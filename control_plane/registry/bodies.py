@@ -10,13 +10,14 @@ from fastapi import Depends, Request
 from pydantic import Field
 
 from control_plane.registry.documents import Key
-from control_plane.web.bodies import Body, ReasonField, Whole
+from control_plane.web.bodies import Body, ReasonField
 from control_plane.web.documents import Json
 from control_plane.web.problem_responses import HttpProblemKind, http_problem, invalid
 from penstock.identity.ids import SLUG, TYPE_NAME
 from penstock.registry.commands import JsonPatch, MergePatch
 from penstock.registry.events import API_SOURCE, StreamId
 from penstock.registry.problems import ProblemError
+from penstock.strict import Whole
 
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"

@@ -9,7 +9,7 @@ from fastapi import Path
 from pydantic import BeforeValidator, Field
 
 from control_plane.registry.documents import EventDocument, Tag, moment
-from control_plane.web.bodies import Body, Flag, ReasonField, Whole, no_text
+from control_plane.web.bodies import Body, ReasonField
 from control_plane.web.documents import Document, Json, Moment
 from penstock.identity.ids import TYPE_NAME
 from penstock.ports.registry import Held
@@ -18,6 +18,7 @@ from penstock.registry.compatibility import Compatibility
 from penstock.registry.inference import Proposal
 from penstock.registry.relationship_types import MAX_DESCRIPTION, MAX_TYPES, Cardinality
 from penstock.registry.schemas import SchemaStatus
+from penstock.strict import Flag, Whole, no_text
 from penstock.use_cases.registry_trials import Trial
 
 _SCHEMA = {

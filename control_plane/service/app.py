@@ -57,7 +57,7 @@ from control_plane.web import docs_page
 from control_plane.web.answering import answer_errors
 from control_plane.web.gate import Entrance, Gate
 from control_plane.web.openapi import described
-from penstock.errors import PenstockError
+from penstock.errors import InvalidIdentifier, NotCanonical, PenstockError
 
 ROUTERS: tuple[APIRouter, ...] = (
     sources.router,
@@ -127,7 +127,9 @@ def create_app(services: Services, *, loops: Sequence[Loop] = LOOPS) -> FastAPI:
     app.add_api_route("/", _to_dashboard, include_in_schema=False)
     app.openapi = described(app, ABOUT_API)  # type: ignore[method-assign]
     answer_errors(app, docs="/docs")
-    app.add_exception_handler(PenstockError, _refuse)
+    # Of an id that has its pattern, too, it is a rule that refuses it.
+    for kind in (PenstockError, InvalidIdentifier, NotCanonical):
+        app.add_exception_handler(kind, _refuse)
     return app
 
 

@@ -9,8 +9,6 @@ from control_plane.web.problem_responses import HttpProblem
 from penstock.errors import PenstockError
 
 _STATUSES = {
-    "invalid_identifier": (400, "The request is not well-formed"),
-    "not_canonical": (400, "The request is not well-formed"),
     "not_found": (404, "There is no such thing"),
     "undeclared_source": (404, "There is no such thing"),
     "illegal_move": (409, "Its state does not allow this"),

@@ -20,6 +20,8 @@ from penstock.registry.problems import (
 )
 
 MEDIA_TYPE = "application/problem+json"
+_RULE = "value_error"
+"""The type of what validators of ours raise, as ``ValueError``."""
 _TRY_AGAIN_S = {ProblemKind.CONTENDED: 1}
 
 
@@ -98,7 +100,7 @@ def invalid(detail: str, *errors: ProblemError) -> HttpProblem:
 
 
 def unusable(detail: str, *errors: ProblemError) -> HttpProblem:
-    """Return the problem of parameters that are each well-formed and of no use together, or now."""
+    """Return the problem of what is well-formed in each part and of no use together, or now."""
     return HttpProblem(
         status=422,
         code="unusable_parameters",
@@ -109,10 +111,14 @@ def unusable(detail: str, *errors: ProblemError) -> HttpProblem:
 
 
 def invalid_parts(errors: list[dict[str, Any]]) -> HttpProblem:
-    """Return FastAPI's own validation errors as one problem; values are named by type, never repeated."""
+    """Return FastAPI's own validation errors as one problem; values are named by type, never repeated.
+
+    What a schema says is 400; what only a rule in words can say, of parts that are each well-formed, is 422.
+    """
     found = tuple(_part(error) for error in errors)
     shown = found[0].message if len(found) == 1 else f"{len(found)} parts of the request are wrong"
-    return invalid(shown, *found)
+    refuse = unusable if all(error["type"] == _RULE for error in errors) else invalid
+    return refuse(shown, *found)
 
 
 def _part(error: dict[str, Any]) -> ProblemError:

@@ -21,6 +21,15 @@ from pydantic import (
     model_validator,
 )
 
+from penstock.strict import Number
+
+MOST_POINTS = 1e6
+"""Of any weight and rule: beyond it sums of points lose what is small in them, and at last are infinite."""
+MOST_WITHIN_S = 366 * 86_400.0
+Points = Annotated[Number, Field(ge=-MOST_POINTS, le=MOST_POINTS)]
+Weight = Annotated[Number, Field(ge=0, le=MOST_POINTS)]
+Stretch = Annotated[Number, Field(ge=1e-3, le=1e9)]
+"""Seconds that others are divided by."""
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 
@@ -110,13 +119,13 @@ class Rule(BaseModel):
 class BoostRule(Rule):
     """Points for what it matches; fewer than none for what may wait."""
 
-    points: float = Field(allow_inf_nan=False)
+    points: Points
 
 
 class DeadlineRule(Rule):
     """By when what it matches should be done."""
 
-    within_s: float = Field(gt=0, allow_inf_nan=False)
+    within_s: Number = Field(gt=0, le=MOST_WITHIN_S)
     """From when it began to wait; of a batch, from its source timestamp."""
 
 

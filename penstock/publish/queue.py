@@ -7,8 +7,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from penstock.batch.manifest import Mode
 from penstock.batch.source import SourceSpec
@@ -19,39 +20,44 @@ from penstock.publish.priority_rules import (
     DeadlineRule,
     Due,
     Matter,
+    Stretch,
+    Weight,
     boosts,
     closeness,
     earliest,
 )
 from penstock.publish.state import PublishState, PublishStatus
+from penstock.strict import Number, no_text
+
+Lanes = Annotated[int, Field(ge=1, le=10**6), BeforeValidator(no_text)]
 
 
 class QueuePolicy(BaseModel):
     """The weights of the score. All are configurable; the defaults favour age within an hour's reach."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    age_weight: float = Field(default=1.0, ge=0)
+    age_weight: Weight = 1.0
     """Points per ``age_unit_s`` that a batch has waited, so that nothing waits for ever."""
-    age_unit_s: float = Field(default=3600.0, gt=0)
-    importance_weight: float = Field(default=2.0, ge=0)
+    age_unit_s: Stretch = 3600.0
+    importance_weight: Weight = 2.0
     """Points for importance 1; a source of importance 0 gets none."""
-    complexity_weight: float = Field(default=0.5, ge=0)
+    complexity_weight: Weight = 0.5
     """Points taken off for complexity 1."""
-    boost_weight: float = Field(default=1.0, ge=0)
-    deadline_weight: float = Field(default=0.0, ge=0)
+    boost_weight: Weight = 1.0
+    deadline_weight: Weight = 0.0
     """Points as a deadline passes; none while it is further off than ``deadline_horizon_s``, evenly more in between."""
-    deadline_horizon_s: float = Field(default=3600.0, gt=0)
+    deadline_horizon_s: Stretch = 3600.0
     boosts: tuple[BoostRule, ...] = ()
     """Points by rule; all that match add up. The kind of a batch is its intent."""
     deadlines: tuple[DeadlineRule, ...] = ()
     """Counted from the source timestamp. The earliest counts, the ``sla_s`` of the source among them."""
-    most_lanes_per_target: int | None = Field(default=None, ge=1)
+    most_lanes_per_target: Lanes | None = None
     """Lanes of one target in hand at once, so that a slow one does not take every worker; None for no limit."""
-    most_lanes_per_tenant: int | None = Field(default=None, ge=1)
-    most_lanes_per_source: int | None = Field(default=None, ge=1)
-    answer_within_s: float | None = Field(default=2.0, gt=0)
+    most_lanes_per_tenant: Lanes | None = None
+    most_lanes_per_source: Lanes | None = None
+    answer_within_s: Number | None = Field(default=2.0, gt=0)
     """A call that its target has not answered for longer keeps further lanes from it; None for no such limit."""
-    trusted_for_s: float = Field(default=60.0, ge=0)
+    trusted_for_s: Number = Field(default=60.0, ge=0)
     """A target that has answered nothing for so long gets one lane, until that one has its answer."""
 
 

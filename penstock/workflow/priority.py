@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from penstock.identity.ids import SourceId, TenantId
 from penstock.publish.priority_rules import (
@@ -14,6 +14,8 @@ from penstock.publish.priority_rules import (
     DeadlineRule,
     Due,
     Matter,
+    Stretch,
+    Weight,
     boosts,
     closeness,
     earliest,
@@ -25,16 +27,16 @@ class WorkflowPolicy(BaseModel):
     """The weights of a task's score, and the rules that change it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    age_weight: float = Field(default=1.0, ge=0)
+    age_weight: Weight = 1.0
     """Points for each ``age_unit_s`` that a task has been ready."""
-    age_unit_s: float = Field(default=3600.0, gt=0)
-    priority_weight: float = Field(default=1.0, ge=0)
+    age_unit_s: Stretch = 3600.0
+    priority_weight: Weight = 1.0
     """Points for each point of its workflow's priority."""
-    importance_weight: float = Field(default=2.0, ge=0)
+    importance_weight: Weight = 2.0
     """Points for importance 1; a source of importance 0 gets none."""
-    deadline_weight: float = Field(default=4.0, ge=0)
+    deadline_weight: Weight = 4.0
     """Points as a deadline passes; none while it is further off than ``deadline_horizon_s``, evenly more in between."""
-    deadline_horizon_s: float = Field(default=3600.0, gt=0)
+    deadline_horizon_s: Stretch = 3600.0
     boosts: tuple[BoostRule, ...] = ()
     """All that match add up."""
     deadlines: tuple[DeadlineRule, ...] = ()

@@ -21,6 +21,7 @@ from pydantic import (
 from penstock.batch.source import SourceSpec
 from penstock.identity import ids
 from penstock.identity.ids import SourceId, TenantId
+from penstock.strict import Flag, Number, Whole
 from penstock.workflow.status import Step, WorkflowKind
 
 STEPS = (Step.COLLECT, Step.TRANSFORM, Step.PUBLISH)
@@ -63,7 +64,7 @@ class Selector(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     source_prefix: _Prefix | None = None
-    importance_at_least: float = Field(default=0.0, ge=0)
+    importance_at_least: Number = Field(default=0.0, ge=0)
     target: str | None = None
     """Only sources that are published there."""
 
@@ -82,7 +83,7 @@ class EventTrigger(BaseModel):
     """The others that come in are of tasks and workers."""
     subject: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = None
     """Exactly, or with ``*`` at its end everything that begins so; without one, whatever it is about."""
-    only_its_source: bool = False
+    only_its_source: Flag = False
     """Whether the turn is for the source alone that the event's subject, or its ``source_id``, names."""
 
     def matches(self, event_type: str, subject: str) -> bool:
@@ -102,12 +103,12 @@ class TaskRetry(BaseModel):
     """How often a task is tried again, and how long after; delays are in seconds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    tries: int = Field(default=3, ge=0, le=100)
+    tries: Whole = Field(default=3, ge=0, le=100)
     """After the first."""
-    delay_s: float = Field(default=5.0, gt=0, le=86_400)
-    max_delay_s: float = Field(default=300.0, gt=0, le=86_400)
-    factor: float = Field(default=2.0, ge=1, le=100)
-    jitter_share: float = Field(default=0.5, ge=0, le=1)
+    delay_s: Number = Field(default=5.0, gt=0, le=86_400)
+    max_delay_s: Number = Field(default=300.0, gt=0, le=86_400)
+    factor: Number = Field(default=2.0, ge=1, le=100)
+    jitter_share: Number = Field(default=0.5, ge=0, le=1)
     """The part of a delay that chance may take off."""
 
 
@@ -121,9 +122,9 @@ class WorkflowSpec(BaseModel):
     """Either these, or what ``selector`` selects as a turn begins."""
     selector: Selector | None = None
     steps: tuple[Step, ...] = STEPS
-    priority: float = Field(default=0.0, ge=-100, le=100)
+    priority: Number = Field(default=0.0, ge=-100, le=100)
     """Higher goes first."""
-    deadline_s: float | None = Field(default=None, gt=0, le=366 * 86_400)
+    deadline_s: Number | None = Field(default=None, gt=0, le=366 * 86_400)
     """Seconds from a turn's beginning by which it has to have ended."""
     cron: Annotated[str, StringConstraints(max_length=255)] | None = None
     """Of a scheduled one: a cron expression, in UTC."""

@@ -18,7 +18,7 @@ from control_plane.registry.documents import (
     RelationshipDocument,
     Tag,
 )
-from control_plane.web.bodies import Body, Flag, ReasonField, Whole
+from control_plane.web.bodies import Body, ReasonField
 from control_plane.web.calling import StrictRoute, of
 from control_plane.web.documents import Document, ProblemDocument
 from control_plane.web.json_answers import json_response
@@ -31,6 +31,7 @@ from penstock.registry.events import API_SOURCE, StreamId
 from penstock.registry.identifiers import entity_stream, relationship_stream
 from penstock.registry.problems import Problem, ProblemError
 from penstock.registry.workflow import ReviewStep
+from penstock.strict import Flag, Whole
 from penstock.use_cases.registry_commands import carry_out_many
 from penstock.use_cases.registry_platform import BatchResult
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from control_plane.registry.calling import needs
 from control_plane.registry.carrying import CREATED, ActsOf
 from control_plane.registry.documents import NewTokenDocument, TokenDocument, token_document
-from control_plane.web.bodies import Body, ReasonField, Whole, Why
+from control_plane.web.bodies import Body, ReasonField, Why
 from control_plane.web.calling import StrictRoute
 from control_plane.web.json_answers import json_response
 from control_plane.web.problem_responses import refused, unusable
@@ -20,6 +20,7 @@ from penstock.access.tokens import Token
 from penstock.errors import Unsigned
 from penstock.registry.access import Role
 from penstock.registry.problems import Problem, ProblemKind
+from penstock.strict import Whole
 from penstock.use_cases.access_tokens import create_token, revoke_token
 from penstock.use_cases.acts import LONGEST_ACTOR, By
 

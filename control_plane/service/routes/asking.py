@@ -6,14 +6,18 @@ from typing import Annotated
 
 from fastapi import Path, Query
 from pydantic import Field
+from starlette.convertors import Convertor, register_url_convertor
 
 from control_plane.web.bodies import LONGEST_REASON, Body
+from penstock.errors import InvalidIdentifier, NotFound
 from penstock.identity import ids
 from penstock.identity.ids import BatchId, SourceId, TargetId
 from penstock.use_cases.queries import batch_id_of
 
 SLUG = f"^{ids.SLUG.pattern}$"
-BATCH = rf"^{ids.SLUG.pattern}@\d{{4}}-\d\d-\d\dT\d\d-\d\d-\d\d\.\d{{6}}Z$"
+MOMENT = "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}-[0-9]{2}-[0-9]{2}[.][0-9]{6}Z"
+"""A moment in a name, as far as a pattern can say it: there are months and days that no year has."""
+BATCH = f"^{ids.SLUG.pattern}@{MOMENT}$"
 BatchPath = Annotated[
     str, Path(pattern=BATCH, examples=["sql_catalog@2026-11-20T19-24-14.000000Z"])
 ]
@@ -38,6 +42,23 @@ TargetField = Annotated[
 ]
 
 
+class HexConvertor(Convertor[str]):
+    """Ids in paths that other words stand beside: what is none of them leads elsewhere, or nowhere."""
+
+    regex = "[0-9a-f]{32}"
+
+    def convert(self, value: str) -> str:
+        """Return an id as a path has it."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """Return an id as a path has it."""
+        return value
+
+
+register_url_convertor("hex32", HexConvertor())
+
+
 class Because(Body):
     """Why something is done; kept in the audit log."""
 
@@ -59,8 +80,11 @@ class ToTargetBecause(Body):
 
 
 def batch_of(text: str) -> BatchId:
-    """Read a batch id; raises ``InvalidIdentifier``."""
-    return batch_id_of(text)
+    """Read a batch id that has its form; raises ``NotFound`` where its moment is none."""
+    try:
+        return batch_id_of(text)
+    except InvalidIdentifier as error:
+        raise NotFound(f"there is no batch {text!r}: {error}") from None
 
 
 def source_of(text: str | None) -> SourceId | None:

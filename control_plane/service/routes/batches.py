@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from control_plane import answers, attempts
 from control_plane.answers import plain
@@ -24,13 +24,14 @@ from control_plane.service.routes.asking import (
     target_of,
 )
 from control_plane.service.routes.sources import ACTED
-from control_plane.web.bodies import Flag
+from control_plane.web.bodies import Instant
 from control_plane.web.calling import StrictRoute
 from control_plane.web.documents import Document, Json
 from control_plane.web.json_answers import json_response
 from control_plane.web.responses import problems
 from penstock.identity.ids import BatchId, TargetId
 from penstock.publish.state import PublishState
+from penstock.strict import Flag, Number
 from penstock.use_cases import operate
 from penstock.use_cases.operate import Acted
 from penstock.use_cases.platform import Platform
@@ -40,7 +41,7 @@ from penstock.use_cases.rollback import rollback as roll_back
 router = APIRouter(tags=["Batches"], route_class=StrictRoute)
 EXCEPTIONS_SHOWN = 100
 Before = Annotated[
-    AwareDatetime | None,
+    Instant | None,
     Query(description="Only older ones: the `next` of the page before."),
 ]
 
@@ -95,7 +96,7 @@ class ActedDocument(Document):
 class Boost(ToTarget):
     """How much sooner a batch is to go."""
 
-    boost: Annotated[float | None, Field(ge=-1e6, le=1e6, examples=[2.5])] = Field(
+    boost: Annotated[Number | None, Field(ge=-1e6, le=1e6, examples=[2.5])] = Field(
         default=None, description="In points; without it enough to go first."
     )
 

@@ -22,7 +22,7 @@ from control_plane.service.routes.asking import (
     target_of,
 )
 from control_plane.service.routes.sources import ACTED
-from control_plane.web.bodies import Body, ReasonField, Whole
+from control_plane.web.bodies import Body, ReasonField
 from control_plane.web.calling import StrictRoute
 from control_plane.web.documents import Document, Json
 from control_plane.web.json_answers import json_response
@@ -30,6 +30,7 @@ from control_plane.web.responses import problems
 from penstock.ports.control import OperationException
 from penstock.ports.dead_letters import DeadLetter, LetterFilter, LetterGroup, LetterHistory
 from penstock.publish.dead_letters import LetterStatus
+from penstock.strict import Whole
 from penstock.use_cases import dead_letters
 from penstock.use_cases.dead_letters import MOST_PATCH_STEPS
 
@@ -171,14 +172,14 @@ def list_dead_letter_groups(chosen: ChosenOf, _caller: Viewer, limit: Limit = 10
     return json_response({"items": plain(found)})
 
 
-@router.get("/dead-letters/{letter}", response_model=LetterDocument, responses=problems(404))
+@router.get("/dead-letters/{letter:hex32}", response_model=LetterDocument, responses=problems(404))
 def read_dead_letter(letter: LetterPath, sight: SightOf, _caller: Viewer) -> Response:
     """Show one dead letter: data, failure, history, and what it keeps from being sent."""
     known = sight.letter(letter).dead_letter_id
     return json_response(plain(dead_letters.inspect_letter(sight.platform, known)))
 
 
-@router.post("/dead-letters/{letter}/fix", response_model=RequeuedDocument, responses=ACTED)
+@router.post("/dead-letters/{letter:hex32}/fix", response_model=RequeuedDocument, responses=ACTED)
 def fix_dead_letter(letter: LetterPath, body: Fix, sight: SightOf, caller: Operator) -> Response:
     """Mend the attributes of one dead letter and try it again, with all that it blocked."""
     known, patch = sight.letter(letter).dead_letter_id, orjson.dumps(body.patch).decode()

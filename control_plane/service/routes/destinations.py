@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from control_plane.service.calling import Admin, ServicesOf, Viewer, signed
 from control_plane.service.event_documents import (
@@ -22,10 +22,10 @@ from control_plane.service.event_documents import (
     destination_document,
 )
 from control_plane.service.services import Services
-from control_plane.web.bodies import Body, ReasonField, Why
+from control_plane.web.bodies import Body, Instant, ReasonField, Why
 from control_plane.web.calling import StrictRoute
 from control_plane.web.json_answers import json_response
-from control_plane.web.problem_responses import invalid
+from control_plane.web.problem_responses import unusable
 from control_plane.web.responses import problems
 from penstock.access.tokens import EVERY_TENANT, Principal
 from penstock.errors import NotFound
@@ -60,7 +60,7 @@ class DestinationBody(Body):
     subjects: Subjects = Field(
         default=[], description="Only events whose subject begins with one of these."
     )
-    since: AwareDatetime | None = Field(
+    since: Instant | None = Field(
         default=None, description="Send also what happened since, as far as it is kept."
     )
     tenant: Annotated[str | None, Field(pattern=rf"^(\*|{ids.SLUG.pattern})$")] = Field(
@@ -81,7 +81,7 @@ class ChangeBody(Body):
 class ReplayBody(Body):
     """From where on events are sent again: a moment, or a place."""
 
-    since: AwareDatetime | None = None
+    since: Instant | None = None
     after: Annotated[str | None, Field(pattern=CURSOR_PATTERN, max_length=40)] = None
     reason: ReasonField = ""
 
@@ -212,9 +212,9 @@ def replay_destination(
     if body.since is not None and body.after is None:
         since = body.since
     elif body.after is not None and body.since is None:
-        since = cursor_of(body.after, "body/after")
+        since = cursor_of(body.after)
     else:
-        raise invalid("say since when events are sent again, or after which place: one of both")
+        raise unusable("say since when events are sent again, or after which place: one of both")
     found = acts.replay_destination(
         _directory(services),
         destination_id,
@@ -294,5 +294,5 @@ def _tenant(body: DestinationBody, caller: Principal) -> TenantId:
     if not caller.sees(tenant):
         raise NotFound(f"there is no tenant {wanted!r}")
     if body.kind is DestinationKind.RABBITMQ and caller.tenant_id != EVERY_TENANT:
-        raise invalid("the broker is the platform's: a token of all tenants sends events there")
+        raise unusable("the broker is the platform's: a token of all tenants sends events there")
     return tenant

@@ -10,6 +10,7 @@ import anyio
 import orjson
 from anyio import to_thread
 from fastapi import APIRouter, Header, Path, Query, Request, Response
+from pydantic import Field
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -49,13 +50,14 @@ After = Annotated[
     str | None,
     Query(
         max_length=40,
-        json_schema_extra={"pattern": CURSOR_PATTERN},
+        pattern=CURSOR_PATTERN,
         description="The `next` of a page; from the beginning of what is kept without it.",
         examples=["1f4-2a"],
     ),
 ]
 Types = Annotated[
-    list[str] | None, Query(alias="type", description="Only events of these types.", max_length=40)
+    list[Annotated[str, Field(json_schema_extra={"enum": list(TOLD)})]] | None,
+    Query(alias="type", description="Only events of these types.", max_length=40),
 ]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 LastEventId = Annotated[
@@ -63,7 +65,8 @@ LastEventId = Annotated[
     Header(
         alias="Last-Event-ID",
         max_length=40,
-        json_schema_extra={"pattern": CURSOR_PATTERN, "format": "feed-cursor"},
+        pattern=CURSOR_PATTERN,
+        json_schema_extra={"format": "feed-cursor"},
         description="What a follower sends that was cut off; it counts before `after`.",
     ),
 ]
@@ -91,10 +94,19 @@ _BODY: dict[str, Any] = {
         },
     }
 }
+_SENT = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "pattern": CURSOR_PATTERN},
+        "event": {"enum": list(TOLD)},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+}
+"""One server-sent event."""
 _STREAMED: Responses = {
     200: {
         "description": "Events, each with its place as `id`; a comment when there is nothing new for a while.",
-        "content": {EVENT_STREAM: {"schema": {"type": "string"}}},
+        "content": {EVENT_STREAM: {"schema": _SENT}},
     }
 }
 
@@ -143,7 +155,7 @@ def list_events(
     limit: Limit = 100,
 ) -> Response:
     """List what has happened after a place, in the order of commits; an empty page says that this is all for now."""
-    since = cursor_of(after, "query/after")
+    since = cursor_of(after)
     log = SqlEventLog.from_engine(services.engine)
     events = log.read(since, limit=limit, tenant=caller.only_tenant, types=_known(types))
     here = events[-1].cursor if events else since
@@ -162,8 +174,8 @@ async def follow_events(
     last_event_id: LastEventId = None,
 ) -> Response:
     """Follow what happens as server-sent events: what happened after a place first; from now on without one."""
-    where = ("header/Last-Event-ID", last_event_id) if last_event_id else ("query/after", after)
-    since = None if where[1] is None else cursor_of(where[1], where[0])
+    place = after if last_event_id is None else last_event_id
+    since = None if place is None else cursor_of(place)
     chosen = _known(types)
     if since is None:
         since = await to_thread.run_sync(SqlEventLog.from_engine(services.engine).end)

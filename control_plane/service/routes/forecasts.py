@@ -20,6 +20,7 @@ from penstock.forecast.incidents import IncidentKind, Phase, Severity
 from penstock.forecast.lane_model import Stage
 from penstock.forecast.sla import SlaReport
 from penstock.identity import ids
+from penstock.strict import Flag
 from penstock.use_cases.forecasting import (
     batch_etas,
     forecast_reliability,
@@ -159,7 +160,7 @@ class NewIncidentBody(Body):
     tenant: SlugField = Field(default=None, description="The caller's own without it.")
     source: SlugField = None
     severity: Severity = Severity.WARNING
-    public: bool = True
+    public: Flag = True
     reason: ReasonField = ""
 
 
@@ -168,7 +169,7 @@ class MessageBody(Body):
 
     text: TextField
     phase: Phase = Field(default=Phase.MONITORING, description="`resolved` ends it.")
-    public: bool | None = Field(default=None, description="Show it to customers, or no longer.")
+    public: Flag | None = Field(default=None, description="Show it to customers, or no longer.")
     reason: ReasonField = ""
 
 

@@ -27,6 +27,7 @@ from control_plane.web.responses import problems
 from penstock.plan.guards import Hold
 from penstock.ports.approvals import Approval
 from penstock.publish.state import PublishState
+from penstock.strict import Number
 from penstock.use_cases import holds
 
 router = APIRouter(tags=["Holds"], route_class=StrictRoute)
@@ -65,7 +66,7 @@ class Rejection(ToTargetBecause):
 class ApprovalOrder(Rejection):
     """What is released, why, and for how long that counts."""
 
-    expires_in_s: float = Field(
+    expires_in_s: Number = Field(
         default=holds.DEFAULT_EXPIRY_S, gt=0, le=holds.LONGEST_EXPIRY_S, description="Seconds."
     )
 

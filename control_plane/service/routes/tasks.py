@@ -9,13 +9,14 @@ from pydantic import Field
 
 from control_plane.answers import plain
 from control_plane.service.calling import ServicesOf, WorkerCaller
-from control_plane.web.bodies import Body, Flag, Whole
+from control_plane.service.routes.asking import BATCH, batch_of
+from control_plane.web.bodies import Body
 from control_plane.web.calling import StrictRoute
 from control_plane.web.documents import Document, Moment
 from control_plane.web.json_answers import json_response
 from control_plane.web.responses import problems
+from penstock.strict import Flag, Whole
 from penstock.use_cases import reporting, work
-from penstock.use_cases.queries import batch_id_of
 from penstock.workflow.records import Task, Trouble
 
 router = APIRouter(tags=["Workers"], route_class=StrictRoute)
@@ -26,13 +27,13 @@ class Holding(Body):
     """Who has a task."""
 
     worker_id: Annotated[str, Field(min_length=1, max_length=255)]
-    fencing_token: Whole = Field(ge=0, description="As it was given.")
+    fencing_token: Whole = Field(ge=0, le=2**53, description="As it was given.")
 
 
 class Completion(Holding):
     """A task that is done."""
 
-    batch_id: Annotated[str, Field(max_length=127)] | None = Field(
+    batch_id: Annotated[str, Field(pattern=BATCH)] | None = Field(
         default=None, description="Of the batch that was landed, if one was."
     )
     result: dict[str, Any] = Field(
@@ -99,7 +100,7 @@ def complete(
         services.coordination,
         _holder(task_id, body),
         tenant=caller.only_tenant,
-        batch_id=None if body.batch_id is None else batch_id_of(body.batch_id),
+        batch_id=None if body.batch_id is None else batch_of(body.batch_id),
         result=body.result,
     )
     services.room.notice()

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from control_plane.answers import plain
 from control_plane.service.calling import Admin, ServicesOf, signed
-from control_plane.web.bodies import Body, ReasonField, Whole, Why
+from control_plane.web.bodies import Body, ReasonField, Why
 from control_plane.web.calling import StrictRoute
 from control_plane.web.documents import Document, Json, Moment
 from control_plane.web.json_answers import json_response
@@ -19,6 +19,7 @@ from penstock.access.control import ControlRole
 from penstock.access.tokens import EVERY_TENANT, Token
 from penstock.errors import IllegalMove, NotFound
 from penstock.identity import ids
+from penstock.strict import Whole
 from penstock.use_cases.access_tokens import create_token, revoke_token
 from penstock.use_cases.acts import LONGEST_ACTOR
 

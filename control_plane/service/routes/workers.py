@@ -13,13 +13,14 @@ from pydantic import Field
 from control_plane.answers import plain
 from control_plane.service.calling import Operator, ServicesOf, Viewer, WorkerCaller, signed
 from control_plane.service.services import Services
-from control_plane.web.bodies import Body, ReasonField, Whole, Why
+from control_plane.web.bodies import Body, ReasonField, Why
 from control_plane.web.calling import StrictRoute
 from control_plane.web.documents import Document, Json, Moment
 from control_plane.web.json_answers import json_response
 from control_plane.web.responses import problems
 from penstock.ports.work import Grant
 from penstock.publish.breaker import BreakerStatus
+from penstock.strict import Number, Whole
 from penstock.use_cases import work
 from penstock.use_cases.work import WorkerOverview
 from penstock.workflow.workers import BreakerScope, Worker, WorkerKind, WorkerStatus
@@ -61,7 +62,7 @@ class Asking(Body):
     """How much a worker asks for, and how long it waits."""
 
     most: Whole = Field(default=1, ge=1, le=MOST_AT_ONCE)
-    wait_s: float = Field(default=0.0, ge=0, le=LONGEST_WAIT_S)
+    wait_s: Number = Field(default=0.0, ge=0, le=LONGEST_WAIT_S)
 
 
 class HeldTaskDocument(Document):

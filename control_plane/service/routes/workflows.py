@@ -10,6 +10,7 @@ from pydantic import Field
 
 from control_plane.answers import plain
 from control_plane.service.calling import Operator, ServicesOf, Viewer, signed
+from control_plane.service.routes.asking import MOMENT
 from control_plane.service.services import Services
 from control_plane.web.bodies import ReasonField, Why
 from control_plane.web.calling import StrictRoute
@@ -209,7 +210,7 @@ def make_workflow(
     return json_response(document, status=CREATED if made.is_new else 200, headers=place)
 
 
-@router.get("/workflows", response_model=WorkflowPage, responses=problems())
+@router.get("/workflows", response_model=WorkflowPage, responses=problems(422))
 def list_workflows(
     services: ServicesOf,
     caller: Viewer,
@@ -217,7 +218,7 @@ def list_workflows(
     kind: Annotated[list[WorkflowKind] | None, Query()] = None,
     source: Slug | None = None,
     tenant: Slug | None = None,
-    after: Annotated[str | None, Query(max_length=100)] = None,
+    after: Annotated[str | None, Query(pattern=rf"^{MOMENT}[.][0-9a-f]{{32}}$")] = None,
     limit: Limit = 100,
 ) -> Response:
     """List workflows, newest first. A page goes on where the last ended, whatever was made meanwhile."""
@@ -266,7 +267,7 @@ def list_workflow_tasks(
     caller: Viewer,
     status: Annotated[list[TaskStatus] | None, Query()] = None,
     turn: Annotated[int | None, Query(ge=1, le=2_000_000_000)] = None,
-    after: Annotated[str | None, Query(max_length=100)] = None,
+    after: Annotated[str | None, Query(pattern=rf"^{ids.SLUG.pattern}[.][0-9]{{1,4}}$")] = None,
     limit: Limit = 100,
 ) -> Response:
     """List the tasks of a workflow's last turn, or of another, by source and step."""
@@ -376,8 +377,6 @@ def _place(text: str) -> Place:
 
 def _task_place(text: str) -> tuple[str, int]:
     source, _, position = text.rpartition(".")
-    if not position.isascii() or not position.isdigit() or len(position) > 4:
-        raise InvalidIdentifier(f"{text!r} is no place among tasks: send the `next` of a page")
     return ids.source_id(source), int(position)
 
 

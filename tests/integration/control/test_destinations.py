@@ -90,7 +90,7 @@ def test_who_may_do_what(control: ControlServer) -> None:
     other = {**NEW, "id": "other", "tenant": "other"}
     assert status(control, "POST", tenant="acme", json=other) == 404
     bus = {"id": "bus", "kind": "rabbitmq", "address": "penstock.events"}
-    assert status(control, "POST", tenant="acme", json=bus) == 400
+    assert status(control, "POST", tenant="acme", json=bus) == 422
     assert ask(control, "POST", json=bus)["secret"] is None
     assert status(control, "POST", "/bus/secret", json={}) == 422
 
@@ -98,12 +98,13 @@ def test_who_may_do_what(control: ControlServer) -> None:
 @pytest.mark.parametrize(
     ("wrong", "code"),
     [
-        ({"address": "http://example.org/"}, 400),
-        ({"address": "https://169.254.169.254/latest"}, 400),
-        ({"address": "https://[::1]/"}, 400),
+        ({"address": "http://example.org/"}, 422),
+        ({"address": "https://169.254.169.254/latest"}, 422),
+        ({"address": "https://[::1]/"}, 422),
         ({"types": ["nonsense"]}, 422),
         ({"id": "NO SLUG"}, 400),
         ({"surplus": 1}, 400),
+        ({"since": 0}, 400),
     ],
 )
 def test_what_cannot_be_sent_to_is_refused(

@@ -127,6 +127,20 @@ def test_dead_letters_are_requeued(bench: Bench, served: ControlServer, by: str)
     assert after["status"] == "requeued"
 
 
+def test_a_batch_of_no_moment_is_not_found(served: ControlServer) -> None:
+    """An id of the right form names nothing where no calendar has its moment; another form is no id."""
+    for batch, status in (("people@2026-02-30T00-00-00.000000Z", 404), ("people@yesterday", 400)):
+        for path in (f"/batches/{batch}", f"/holds/{batch}"):
+            assert served.request("GET", path).status_code == status
+
+
+@pytest.mark.parametrize("word", ["requeue", "discard"])
+def test_acts_on_letters_are_no_letters(served: ControlServer, word: str) -> None:
+    """What can only be posted to is not looked at as if it were a letter's id, and says what it takes."""
+    refused = served.request("GET", f"/dead-letters/{word}")
+    assert (refused.status_code, refused.headers["Allow"]) == (405, "POST")
+
+
 def test_dead_letters_are_discarded(bench: Bench, served: ControlServer) -> None:
     """With a reason, once."""
     poisoned(bench)

@@ -238,8 +238,9 @@ def test_priorities_are_explained_and_previewed(served: ControlServer) -> None:
     assert told["queue"] == {"moved": 0, "items": []}
     first = told["tasks"]["items"][0]
     assert (first["source_id"], first["after"]["parts"]["rule erp first"]) == ("erp", 9.0)
-    bad = {"workflow_policy": {"age_weight": -1}}
-    assert ask(served, "POST", "/priority/preview", "viewer", json=bad).status_code == 400
+    for wrong in ({"age_weight": -1}, {"age_weight": True}, {"age_unit_s": 5e-324}):
+        bad = {"workflow_policy": wrong}
+        assert ask(served, "POST", "/priority/preview", "viewer", json=bad).status_code == 400
 
 
 # The client -------------------------------------------------------------------------------------------------

@@ -115,6 +115,8 @@ def test_pages_go_on_where_the_last_ended(server: ControlServer) -> None:
     assert _ask(server, "GET", f"/workflows/{made[0]}/tasks?turn=2")[0] == 404
     for bad in ("/workflows?after=nowhere", f"/workflows/{made[0]}/tasks?after=a.b"):
         assert _ask(server, "GET", bad)[0] == 400
+    nowhere = f"0000-00-00T00-00-00.000000Z.{made[0]}"
+    assert _ask(server, "GET", f"/workflows?after={nowhere}")[0] == 422
     _ask(server, "PUT", f"/workflows/{made[0]}/pause")
     for query, found in (
         ("status=paused", [made[0]]),
@@ -124,6 +126,14 @@ def test_pages_go_on_where_the_last_ended(server: ControlServer) -> None:
     ):
         items = _ask(server, "GET", f"/workflows?{query}")[1]["items"]
         assert [w["workflow_id"] for w in items] == found
+
+
+def test_what_only_a_rule_refuses_is_well_formed(server: ControlServer) -> None:
+    """Fields that do not go together are 422 and named; what the schema says is 400."""
+    status, problem = _ask(server, "POST", "/workflows", json={**BODY, "sources": []})
+    assert (status, problem["code"]) == (422, "unusable_parameters")
+    assert "give either sources or a selector" in problem["errors"][0]["message"]
+    assert _ask(server, "POST", "/workflows", json={**BODY, "priority": True})[0] == 400
 
 
 def test_a_tenant_sees_its_own_alone(server: ControlServer) -> None:
@@ -143,7 +153,7 @@ def test_a_tenant_sees_its_own_alone(server: ControlServer) -> None:
     assert _ask(server, "GET", "/workflows?tenant=acme", tenant="other")[1]["items"] == []
     body = {**BODY, "tenant": "acme"}
     assert _ask(server, "POST", "/workflows", tenant="other", json=body)[0] == 404
-    assert _ask(server, "POST", "/workflows", tenant="*", json=BODY)[0] == 400
+    assert _ask(server, "POST", "/workflows", tenant="*", json=BODY)[0] == 422
     assert _ask(server, "POST", "/workflows", tenant="*", json=body)[0] == 201
     assert len(_ask(server, "GET", "/workflows?tenant=acme", tenant="*")[1]["items"]) == 2
 
