@@ -87,7 +87,8 @@ def _link(operations: dict[str, dict[str, Any]], about: About) -> None:
     for name, others in about.linked.items():
         if name not in operations:
             continue
-        links = operations[name]["responses"]["201"].setdefault("links", {})
+        responses = operations[name]["responses"]
+        links = responses["201" if "201" in responses else "200"].setdefault("links", {})
         for other in others:
             taken = {each["name"] for each in operations[other].get("parameters", [])}
             links[other] = {

@@ -18,11 +18,16 @@ from resources.settings import Settings
 from tests.fixtures.control_server import UNLIMITED, ControlServer, running_control
 from tests.integration.published_home import publish_home
 
+HOOKS = "tests.integration.control.schemathesis_hooks"
 ROOT = Path(__file__).parents[3]
 SETTINGS = """
 [checks]
 # What a rule refuses is well-formed: an unknown id, a state that does not allow it, a patch that cannot be applied.
 positive_data_acceptance.expected-statuses = ["2xx", 303, 304, 403, 404, 409, 412, 422, 424, 428]
+
+[phases.stateful]
+# Each is one walk along links: with few of them hardly any is followed.
+generation.max-examples = 25
 """
 
 
@@ -39,7 +44,7 @@ def tried(control: ControlServer, folder: Path, *options: str) -> subprocess.Com
             *("--suppress-health-check", "all", *options),
         ],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "SCHEMATHESIS_HOOKS": HOOKS, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
