@@ -21,6 +21,7 @@ from resources.control_db.dead_letters import (
 )
 from resources.control_db.rows import STATE_COLUMNS, state_of, storable_text
 from resources.control_db.tables import (
+    HELD,
     IN_QUEUE,
     approval,
     audit_entry,
@@ -69,7 +70,11 @@ class SqlDashboard(SqlTrends):
             approval.c.status == "rejected",
         )
         query = select(*STATE_COLUMNS).where(
-            _S.held > 0, _S.status == "COMPLETE", *_of(tenant), ~planned_again, ~rejected
+            text(f"publish_state.{HELD}"),
+            _S.status == "COMPLETE",
+            *_of(tenant),
+            ~planned_again,
+            ~rejected,
         )
         query = query.order_by(_S.source_timestamp.desc(), _S.batch_id, _S.target_id)
         with self._reading() as connection:

@@ -90,6 +90,8 @@ IN_QUEUE = _in("status", [str(s) for s in WAITING | IN_HAND])
 """SQL of the rows that a claim looks at; literal, so that both databases match it with the partial index."""
 FAILED_DELTA = "status = 'FAILED' AND mode = 'delta' AND error_code <> 'cancelled'"
 """SQL of the rows that can block a lane."""
+HELD = "held > 0"
+"""SQL of the rows of which a guard holds something."""
 
 source = Table(
     "source",
@@ -203,6 +205,13 @@ publish_state = Table(
     Index("ix_publish_state_source_id_source_timestamp", "source_id", "source_timestamp"),
     Index("ix_publish_state_status_source_timestamp", "status", "source_timestamp"),
     Index("ix_publish_state_publish_end_timestamp", "publish_end_timestamp"),
+    Index(
+        "ix_publish_state_held",
+        "status",
+        "source_timestamp",
+        postgresql_where=text(HELD),
+        sqlite_where=text(HELD),
+    ),
 )
 
 
@@ -342,6 +351,7 @@ dead_letter = Table(
     Column("alerted_at", UtcTimestamp),
     Index("ix_dead_letter_subject", "subject"),
     Index("ix_dead_letter_recorded_at", "recorded_at"),
+    Index("ix_dead_letter_status_recorded_at", "status", "recorded_at"),
     Index("ix_dead_letter_source_id_recorded_at", "source_id", "recorded_at"),
     Index("ix_dead_letter_fingerprint", "fingerprint", "status"),
     Index("ix_dead_letter_lane", "source_id", "target_id", "status"),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from penstock.batch.source import SourceSpec
 from penstock.identity.ids import BatchId, SourceId, TargetId, TenantId
@@ -265,3 +268,27 @@ def test_the_pulse_beats_when_something_happens(
     assert changed() == {"targets"}
     control_store.move_letters([letter.dead_letter_id], LetterEvent.DISCARDED, now=at(1))
     assert "letters" in changed()
+
+
+def test_what_operators_look_at_all_the_time_has_an_index(
+    new_control_url: Callable[[str], str],
+) -> None:
+    """Holds and open letters are found without going through all that ever was."""
+    store = SqlControlStore(new_control_url("sqlite"))
+    asked: list[tuple[str, Any]] = []
+    event.listen(
+        store.engine, "before_cursor_execute", lambda *said: asked.append((said[2], said[3]))
+    )
+    views = SqlDashboard.from_engine(store.engine)
+    views.live_holds(A, limit=5)
+    views.letters_page(None, LetterFilter(status=LetterStatus.OPEN), limit=5)
+    plans = []
+    with store.engine.connect() as connection:
+        for sql, values in asked:
+            if sql.startswith("SELECT"):
+                found = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values)
+                plans.append(" ".join(row[-1] for row in found))
+    assert len(plans) == 2
+    assert "ix_publish_state_held" in plans[0]
+    assert "ix_dead_letter_status_recorded_at" in plans[1]
+    store.close()
