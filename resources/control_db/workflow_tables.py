@@ -28,7 +28,7 @@ from penstock.workflow.status import (
     WorkflowKind,
     WorkflowStatus,
 )
-from resources.control_db.tables import UtcTimestamp, json_type, metadata
+from resources.control_db.tables import UtcTimestamp, breaker_columns, json_type, metadata
 
 
 def _in(column: str, values: list[str]) -> str:
@@ -183,17 +183,7 @@ work_breaker = Table(
     metadata,
     Column("scope", String(16), primary_key=True),  # worker, source
     Column("scope_id", String(255), primary_key=True),
-    Column("status", String(16), nullable=False),
-    Column("window_started_at", UtcTimestamp, nullable=False),
-    Column("calls", BigInteger, nullable=False),
-    Column("failures", BigInteger, nullable=False),
-    Column("opened_at", UtcTimestamp),
-    Column("open_until", UtcTimestamp),
-    Column("times_opened", Integer, nullable=False),  # in a row, without a success in between
-    Column("doubted_until", UtcTimestamp),
-    Column("last_error", Text),
-    Column("updated_at", UtcTimestamp, nullable=False),
+    *breaker_columns(),
     CheckConstraint(_in("scope", ["worker", "source"]), name="scope"),
-    CheckConstraint(_in("status", ["closed", "open", "half_open"]), name="status"),
 )
 """Circuit breakers of workers and of sources: a row for each whose task ever failed."""
