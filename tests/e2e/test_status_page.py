@@ -15,29 +15,11 @@ from playwright.sync_api import Browser, Page, expect
 from control_plane.service.forecasting import forecasting_of
 from tests.fixtures.clock import FixedClock
 from tests.fixtures.control_server import ControlServer, running_control, services_at
+from tests.fixtures.reading import mistakes, poor_contrasts
 from tests.fixtures.status_world import fill
 
 PICTURES = "PENSTOCK_PICTURES"
 """Names a folder for screenshots, for people who want to look."""
-CONTRASTS = """() => {
-  const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
-  const rgb = colour => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
-    return canvas.getImageData(0, 0, 1, 1).data; };
-  const light = colour => { const [r, g, b] = [...rgb(colour)].map(v => v / 255)
-      .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
-  const ground = element => { for (let e = element; e; e = e.parentElement) {
-      const colour = getComputedStyle(e).backgroundColor;
-      if (rgb(colour)[3] > 0) return colour; } return 'white'; };
-  const poor = [];
-  for (const element of document.querySelectorAll('body *')) {
-    const text = [...element.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
-    if (!text || !element.getClientRects().length || element.closest('svg')) continue;
-    const [a, b] = [light(getComputedStyle(element).color), light(ground(element))].sort((x, y) => y - x);
-    if ((a + 0.05) / (b + 0.05) < 4.5) poor.push(element.outerHTML.slice(0, 120));
-  }
-  return poor;
-}"""
 
 
 @pytest.fixture(scope="module")
@@ -114,12 +96,12 @@ def test_it_can_be_read_in_any_light_and_width(
     )
     page = context.new_page()
     _sign_in(page, served)
-    assert page.evaluate(CONTRASTS) == []
+    assert poor_contrasts(page) + mistakes(page) == []
     wide = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
     assert page.evaluate(wide)
     _picture(page, f"status-{scheme}-{width}")
     page.goto(f"{served.url}/status/nobody")
-    assert page.evaluate(CONTRASTS) == []
+    assert poor_contrasts(page) + mistakes(page) == []
     _picture(page, f"missing-{scheme}-{width}")
     context.close()
 
