@@ -188,9 +188,12 @@ class Batches(Protocol):
         source: SourceId | None = None,
         sources: Collection[SourceId] | None = None,
         limit: int = 100,
-        before: datetime | None = None,
+        after: BatchId | None = None,
     ) -> list[BatchRecord]:
-        """Return batches, newest source timestamp first; with ``sources`` those of these alone."""
+        """Return batches, newest source timestamp first; with ``sources`` those of these alone.
+
+        With ``after`` those that follow this one, whether it is there or not.
+        """
         ...
 
 

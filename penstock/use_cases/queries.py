@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -81,14 +80,14 @@ def batch_overviews(
     source: SourceId | None = None,
     sources: Collection[SourceId] | None = None,
     limit: int = 100,
-    before: datetime | None = None,
+    after: BatchId | None = None,
 ) -> list[BatchOverview]:
-    """Return batches, newest source timestamp first.
+    """Return batches, newest source timestamp first; with ``after`` those that follow this one.
 
     A source that is not declared any more still has its batches; one that never had any raises ``UndeclaredSource``.
     """
     records = platform.control.list_batches(
-        source=source, sources=sources, limit=limit, before=before
+        source=source, sources=sources, limit=limit, after=after
     )
     if not records and source is not None:
         platform.control.get_source(source)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, and_, or_, select
 
 from penstock.batch.manifest import Correction, Manifest
 from penstock.errors import NotFound, PenstockError
-from penstock.identity.ids import BatchId, SourceId
+from penstock.identity.ids import BatchId, SourceId, split_batch_id
 from penstock.ports.audit_log import MOST_NAMED, AuditEntry
 from penstock.ports.control import BatchRecord
 from penstock.publish.state import PublishState
@@ -87,17 +86,19 @@ class SqlBatches(Database):
         source: SourceId | None = None,
         sources: Collection[SourceId] | None = None,
         limit: int = 100,
-        before: datetime | None = None,
+        after: BatchId | None = None,
     ) -> list[BatchRecord]:
-        """Return batches, newest source timestamp first; ``before`` leaves out that moment itself."""
+        """Return batches, newest source timestamp first, and of one moment by id, from Z on."""
         newest_first = (batches.c.source_timestamp.desc(), batches.c.batch_id.desc())
         query = select(batches).order_by(*newest_first).limit(limit)
         if source is not None:
             query = query.where(batches.c.source_id == source)
         if sources is not None:
             query = query.where(batches.c.source_id.in_(sorted(sources)))
-        if before is not None:
-            query = query.where(batches.c.source_timestamp < before)
+        if after is not None:
+            made, own_id = batches.c.source_timestamp, batches.c.batch_id
+            _, at = split_batch_id(after)
+            query = query.where(or_(made < at, and_(made == at, own_id < after)))
         with self._reading() as connection:
             return [_record_of(row) for row in connection.execute(query)]
 

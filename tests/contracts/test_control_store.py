@@ -140,16 +140,19 @@ class TestBatches:
     def test_batches_are_listed_newest_first_by_the_page(
         self, control_store: SqlControlStore
     ) -> None:
-        """``before`` and ``limit`` page back through time, for one source or all."""
-        for source, minute in (("a", 1), ("b", 2), ("a", 3), ("a", 4)):
+        """``after`` and ``limit`` page back through time, for one source or all; none of one moment is skipped."""
+        for source, minute in (("a", 1), ("b", 2), ("a", 3), ("b", 3), ("a", 4)):
             admit(control_store, source, minute)
 
         def minutes(**options: object) -> list[BatchId]:
             return [r.manifest.batch_id for r in control_store.list_batches(**options)]  # type: ignore[arg-type]
 
-        assert minutes(limit=2) == [batch_id("a", 4), batch_id("a", 3)]
-        assert minutes(before=at(3)) == [batch_id("b", 2), batch_id("a", 1)]
-        assert minutes(source=SourceId("a"), before=at(4)) == [batch_id("a", 3), batch_id("a", 1)]
+        assert minutes(limit=2) == [batch_id("a", 4), batch_id("b", 3)]
+        rest = [batch_id("a", 3), batch_id("b", 2), batch_id("a", 1)]
+        assert minutes(after=batch_id("b", 3)) == rest
+        assert minutes(after=batch_id("nobody", 2)) == rest[1:]
+        a = SourceId("a")
+        assert minutes(source=a, after=batch_id("a", 4)) == [batch_id("a", 3), batch_id("a", 1)]
 
 
 class TestMoments:
@@ -163,10 +166,11 @@ class TestMoments:
 
     def test_a_naive_moment_is_refused(self, control_store: SqlControlStore) -> None:
         """Nobody can say which moment a datetime without a zone is."""
-        admit(control_store, "a", 1)
         naive = datetime(2026, 1, 1)  # noqa: DTZ001
         with pytest.raises(PenstockError, match="has no time zone: pass an aware datetime"):
-            control_store.list_batches(before=naive)
+            control_store.record_dead_letter(
+                subject="s", where="k", source_id="a", code="c", message="m", now=naive
+            )
 
 
 class TestStates:

@@ -13,6 +13,7 @@ from control_plane import answers, attempts
 from control_plane.answers import plain
 from control_plane.service.calling import Operator, SightOf, Viewer, signed
 from control_plane.service.routes.asking import (
+    BATCH,
     BatchPath,
     Limit,
     OnlySource,
@@ -24,7 +25,6 @@ from control_plane.service.routes.asking import (
     target_of,
 )
 from control_plane.service.routes.sources import ACTED
-from control_plane.web.bodies import Instant
 from control_plane.web.calling import StrictRoute
 from control_plane.web.documents import Document, Json
 from control_plane.web.json_answers import json_response
@@ -40,9 +40,9 @@ from penstock.use_cases.rollback import rollback as roll_back
 
 router = APIRouter(tags=["Batches"], route_class=StrictRoute)
 EXCEPTIONS_SHOWN = 100
-Before = Annotated[
-    Instant | None,
-    Query(description="Only older ones: the `next` of the page before."),
+After = Annotated[
+    str | None,
+    Query(pattern=BATCH, description="Only those that follow: the `next` of the page before."),
 ]
 
 
@@ -64,7 +64,7 @@ class BatchPage(Document):
     """Batches, newest source timestamp first."""
 
     items: list[BatchLine]
-    next: datetime | None = Field(description="What `before` takes to go on; null at the end.")
+    next: str | None = Field(description="What `after` takes to go on; null at the end.")
 
 
 class TargetProgress(Document):
@@ -128,19 +128,20 @@ def list_batches(
     sight: SightOf,
     _caller: Viewer,
     source: OnlySource = None,
-    before: Before = None,
+    after: After = None,
     limit: Limit = 100,
 ) -> Response:
     """List batches, newest source timestamp first."""
     only = source_of(source)
     if only is not None:
         sight.source(only)
+    place = None if after is None else batch_of(after)
     found = batch_overviews(
-        sight.platform, source=only, sources=sight.sources, limit=limit, before=before
+        sight.platform, source=only, sources=sight.sources, limit=limit + 1, after=place
     )
-    full = len(found) == limit
-    after = found[-1].record.manifest.source_timestamp if found and full else None
-    return json_response(plain({"items": answers.batches(found)["batches"], "next": after}))
+    last = found[limit - 1].record.manifest.batch_id if len(found) > limit else None
+    shown = answers.batches(found[:limit])["batches"]
+    return json_response(plain({"items": shown, "next": last}))
 
 
 @router.get("/batches/{batch}", response_model=BatchDocument, responses=problems(404))

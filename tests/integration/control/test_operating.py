@@ -193,7 +193,7 @@ def test_a_batch_is_shown_rolled_back_and_republished(bench: Bench, served: Cont
     assert target["state"]["status"] == "COMPLETE"
     assert all(row["balanced"] for row in target["ledger"])
     first = ok(served.request("GET", "/batches?limit=1"))
-    second = ok(served.request("GET", "/batches", params={"before": first["next"]}))
+    second = ok(served.request("GET", "/batches", params={"after": first["next"]}))
     assert first["items"][0]["batch_id"] == batch
     assert [each["batch_id"] != batch for each in second["items"]] == [True]
     tried = ok(served.request("POST", f"/batches/{batch}/rollback", json={**WHY, "dry_run": True}))
