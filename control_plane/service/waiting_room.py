@@ -28,6 +28,7 @@ class _Ask:
 
     worker_id: str
     most: int
+    ahead: int
     loop: asyncio.AbstractEventLoop
     answer: asyncio.Future[Sequence[Grant]]
 
@@ -47,14 +48,18 @@ class WaitingRoom:
         most: int,
         *,
         wait_s: float,
+        ahead: int = 0,
         is_gone: Callable[[], Awaitable[bool]],
     ) -> Sequence[Grant]:
         """Return tasks for a worker, at most so many, as soon as there are any; none after ``wait_s``.
 
+        ``ahead`` is how many more than its capacity it may have.
         ``is_gone`` says whether whoever asks has hung up: nothing is given to one who does not listen.
         """
         loop = asyncio.get_running_loop()
-        ask = _Ask(worker_id=worker_id, most=most, loop=loop, answer=loop.create_future())
+        ask = _Ask(
+            worker_id=worker_id, most=most, ahead=ahead, loop=loop, answer=loop.create_future()
+        )
         with self._lock:
             self._asks.append(ask)
         self._notice.set()
@@ -86,10 +91,10 @@ class WaitingRoom:
         """Give what there is to those who wait, once something may have changed; called again and again."""
         told = self._notice.wait(LOOK_S)
         self._notice.clear()
-        asking = self._asking()
+        asking, ahead = self._asking()
         if not asking:
             return True
-        granted = claim_tasks(self.workshop, asking)
+        granted = claim_tasks(self.workshop, asking, ahead=ahead)
         for worker_id in {grant.worker_id for grant in granted.grants}:
             self._deliver(worker_id, granted.grants)
         if granted.look_again:
@@ -104,12 +109,15 @@ class WaitingRoom:
         with self._lock:
             return len(self._asks)
 
-    def _asking(self) -> dict[str, int]:
+    def _asking(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Return how many each asks for, and how many more than its capacity it may have."""
+        counts: Counter[str] = Counter()
+        ahead: dict[str, int] = {}
         with self._lock:
-            counts: Counter[str] = Counter()
             for ask in self._asks:
                 counts[ask.worker_id] += ask.most
-        return dict(counts)
+                ahead[ask.worker_id] = max(ask.ahead, ahead.get(ask.worker_id, 0))
+        return dict(counts), ahead
 
     def _withdraw(self, ask: _Ask) -> bool:
         """Stop asking; False where it was answered already."""

@@ -146,10 +146,13 @@ class Calls:
         """Be gone."""
         self._call("DELETE", self._me, None)
 
-    def claim(self, most: int, wait_s: float) -> list[Assignment]:
-        """Return tasks, at most so many, as soon as there are any; none after ``wait_s``."""
+    def claim(self, most: int, wait_s: float, *, ahead: int = 0) -> list[Assignment]:
+        """Return tasks, at most so many, as soon as there are any; none after ``wait_s``.
+
+        ``ahead`` is how many more than its capacity this worker may have.
+        """
         timeout = httpx.Timeout(self.timeout_s, read=self.timeout_s + wait_s)
-        body = {"most": most, "wait_s": wait_s}
+        body = {"most": most, "wait_s": wait_s, "ahead": ahead}
         answer = self._call("POST", f"{self._me}/claims", body, timeout=timeout, tries=1)
         return [Assignment.of(each) for each in answer.json()["items"]]
 

@@ -7,6 +7,10 @@
     renewing  keeps the leases of what is running; a task that is to be ended is told to stop
     tasks     one thread each: the handler, then the report
 
+A worker whose tasks take a second or two would spend as long on asking for the next. It is given some ahead, under
+leases like all others, and begins one the moment that another ends. One whose tasks take longer has none ahead, which
+would wait there while another worker could begin them.
+
 A task whose lease was lost is told to stop, and nothing is reported of it: another has it.
 """
 
@@ -14,14 +18,20 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from statistics import median
 from typing import Any, TypeVar
 
 from control_plane.worker.calls import LONGEST_WAIT_S, Assignment, Calls, NoAnswer, Refused
 from penstock.errors import PenstockError
 
+SHORT_S = 2.0
+"""Tasks that take no longer than this, by the median of the last ones, are given ahead."""
+_REMEMBERED = 9
 CLAIM_WAIT_S = 20.0
 """How long a claim waits for a task at the server."""
 _MALFORMED = frozenset({400, 413, 422})
@@ -79,6 +89,11 @@ class OutsideWorker:
     _ended: threading.Event = field(default_factory=threading.Event)
     _room: threading.Condition = field(default_factory=threading.Condition)
     _running: dict[str, _Running] = field(default_factory=dict)
+    """All that it has: what is being done, what waits for that, and what is being reported."""
+    _waiting: deque[_Running] = field(default_factory=deque)
+    _busy: int = 0
+    """How many are being done."""
+    _took_s: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
 
     def stop(self) -> None:
         """Take nothing more on, end what is running, and have ``run`` return."""
@@ -110,7 +125,8 @@ class OutsideWorker:
 
     def _pull(self) -> None:
         while (free := self._free_slots()) > 0:
-            given = self._patiently(partial(self.calls.claim, free, self.claim_wait_s))
+            ask = partial(self.calls.claim, free, self.claim_wait_s, ahead=self._ahead())
+            given = self._patiently(ask)
             for task in given or ():
                 self._begin(task)
 
@@ -118,18 +134,34 @@ class OutsideWorker:
         """Return how much room there is, waiting until there is some; 0 once this worker stops."""
         with self._room:
             while not self._stopping.is_set():
-                free = self.capacity - len(self._running)
+                free = self.capacity + self._ahead() - len(self._running)
                 if free > 0:
                     return free
                 self._room.wait(0.2)
         return 0
 
+    def _ahead(self) -> int:
+        """Return how many more than its capacity this worker may have: none until it knows how long tasks take."""
+        took_s = list(self._took_s)
+        return self.capacity if took_s and median(took_s) <= SHORT_S else 0
+
     def _begin(self, task: Assignment) -> None:
         running = _Running(task)
         with self._room:
             self._running[task.task_id] = running
-        name = f"task {task.step} of {task.source_id}"
-        threading.Thread(target=self._do, args=(running,), name=name).start()
+            self._waiting.append(running)
+        self._begin_waiting()
+
+    def _begin_waiting(self) -> None:
+        """Begin what waits, as far as there is capacity."""
+        while True:
+            with self._room:
+                if not self._waiting or self._busy >= self.capacity:
+                    return
+                self._busy += 1
+                running = self._waiting.popleft()
+            name = f"task {running.task.step} of {running.task.source_id}"
+            threading.Thread(target=self._do, args=(running,), name=name).start()
 
     def _wait_for_tasks(self) -> None:
         with self._room:
@@ -139,15 +171,28 @@ class OutsideWorker:
     # Doing --------------------------------------------------------------------------------------------------
 
     def _do(self, running: _Running) -> None:
-        task = running.task
         try:
-            report = self._report_of(running)
-            if not running.lost:
+            report = None if running.lost else self._timed(running)
+            self._make_room()
+            if report is not None and not running.lost:
                 self._deliver(running, report)
         finally:
             with self._room:
-                self._running.pop(task.task_id, None)
+                self._running.pop(running.task.task_id, None)
                 self._room.notify_all()
+
+    def _timed(self, running: _Running) -> Callable[[], None]:
+        began_at_s = time.monotonic()
+        report = self._report_of(running)
+        self._took_s.append(time.monotonic() - began_at_s)
+        return report
+
+    def _make_room(self) -> None:
+        """Have the next one begun that waits, while what came of this one is reported."""
+        with self._room:
+            self._busy -= 1
+            self._room.notify_all()
+        self._begin_waiting()
 
     def _report_of(self, running: _Running) -> Callable[[], None]:
         """Do a task, and return the call that reports what came of it."""

@@ -132,10 +132,12 @@ class WorkStore(Protocol):
         policy: WorkerPolicy,
         priorities: WorkflowPolicy,
         lease_s: float | None = None,
+        ahead: Mapping[str, int] | None = None,
     ) -> Granted:
         """Give tasks that are ready to those who ask, by worker id, at most so many each; in one transaction.
 
         A worker that is gone, or drains, is given nothing. ``lease_s`` takes the place of the policy's.
+        ``ahead`` is how many more than its capacity a worker may have, at most as many again.
         """
         ...
 

@@ -137,20 +137,37 @@ def forget_gone_workers(workshop: Workshop) -> int:
 
 
 def claim_tasks(
-    workshop: Workshop, asking: Mapping[str, int], *, lease_s: float | None = None
+    workshop: Workshop,
+    asking: Mapping[str, int],
+    *,
+    lease_s: float | None = None,
+    ahead: Mapping[str, int] | None = None,
 ) -> Granted:
-    """Give tasks to those who ask, by worker id, at most so many each."""
+    """Give tasks to those who ask, by worker id, at most so many each.
+
+    ``ahead`` is how many more than its capacity a worker may have, at most as many again: they wait at the worker.
+    """
     return workshop.work.claim_tasks(
         asking,
         now=workshop.clock.now(),
         policy=workshop.policy,
         priorities=workshop.priorities,
         lease_s=lease_s,
+        ahead=ahead or {},
     )
 
 
 def may_ask(workshop: Workshop, worker_id: str, *, tenant: TenantId | None) -> Worker:
-    """Return a worker that may be given tasks, or raise: ``NotFound``, ``IllegalMove`` for one that is gone."""
+    """Return a worker that may be given tasks, or raise: ``NotFound``, ``IllegalMove`` for one that is gone.
+
+    That it asks says that it is there. This is written down no more often than it would say so by itself.
+    """
+    worker = own_worker(workshop, worker_id, tenant)
+    heard = workshop.clock.now() - worker.heartbeat_at
+    if worker.status is not WorkerStatus.GONE and heard < timedelta(
+        seconds=workshop.policy.silent_s / 8
+    ):
+        return worker
     return beat(workshop, worker_id, tenant=tenant)
 
 

@@ -55,6 +55,8 @@ class Standing:
     """Of workers and sources whose tasks ever failed."""
     asking: Mapping[str, int] | None = None
     """Who is given something now, by worker id, and how many at most; None for everybody, up to their capacity."""
+    ahead: Mapping[str, int] = field(default_factory=dict)
+    """How many more than its capacity a worker may have, by worker id: they wait there for others to end."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,7 +132,8 @@ class _Table:
 
     def _slots(self, worker: Worker, standing: Standing) -> int:
         """Return how many tasks a worker may be given now."""
-        free = worker.capacity - self._loads[worker.worker_id]
+        ahead = min(standing.ahead.get(worker.worker_id, 0), worker.capacity)
+        free = worker.capacity + ahead - self._loads[worker.worker_id]
         if worker.status is not WorkerStatus.ACTIVE or worker.is_silent(self._policy, self._now):
             return 0
         if standing.asking is not None:

@@ -186,12 +186,13 @@ class SqlWork(Database):
         policy: WorkerPolicy,
         priorities: WorkflowPolicy,
         lease_s: float | None = None,
+        ahead: Mapping[str, int] | None = None,
     ) -> Granted:
         """Give tasks that are ready to those who ask, by worker id, at most so many each; in one transaction."""
         with self._writing() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CLAIMS})
-            standing = read_standing(connection, asking=asking)
+            standing = replace(read_standing(connection, asking=asking), ahead=ahead or {})
             wanted = {
                 place.task.task_id: place.worker_id
                 for place in allot(standing, policy, priorities, now)

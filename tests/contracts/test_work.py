@@ -246,6 +246,23 @@ def test_many_who_ask_are_given_tasks_by_load(work: SqlWork) -> None:
     assert counts == [4, 1]
 
 
+def test_a_worker_may_have_as_many_again_ahead(work: SqlWork) -> None:
+    """Only one that asks for it, up to twice its capacity, and after those that have room."""
+    add_worker(work, "w1", capacity=2)
+    add_worker(work, "w2", capacity=2)
+    whose = add_workflow(work.engine, "a")
+    for number in range(9):
+        add_task(work.engine, whose, f"s{number}")
+    assert len(claim(work, "w1").grants) == 2
+    assert claim(work, "w1").grants == ()
+    assert len(claim(work, "w1", 1, ahead={"w1": 2}).grants) == 1
+    given = work.claim_tasks(
+        {"w1": 1, "w2": 1}, now=NOW, policy=POLICY, priorities=WorkflowPolicy(), ahead={"w1": 99}
+    )
+    assert [grant.worker_id for grant in given.grants] == ["w2", "w1"]
+    assert claim(work, "w1", ahead={"w1": 99}).grants == ()
+
+
 def test_a_bulkhead_counts_what_others_have(work: SqlWork) -> None:
     """However many ask one after the other."""
     policy = WorkerPolicy(tenants={"acme": Bulkhead(most=2)})

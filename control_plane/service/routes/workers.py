@@ -63,6 +63,13 @@ class Asking(Body):
 
     most: Whole = Field(default=1, ge=1, le=MOST_AT_ONCE)
     wait_s: Number = Field(default=0.0, ge=0, le=LONGEST_WAIT_S)
+    ahead: Whole = Field(
+        default=0,
+        ge=0,
+        le=MOST_AT_ONCE,
+        description="How many more than its capacity it may have, up to as many again: they wait at the worker, which "
+        "begins one the moment that another ends. For tasks that take a second or two.",
+    )
 
 
 class HeldTaskDocument(Document):
@@ -277,7 +284,11 @@ async def claim(
         partial(work.may_ask, services.workshop, worker_id, tenant=caller.only_tenant)
     )
     granted = await services.room.ask(
-        worker_id, body.most, wait_s=body.wait_s, is_gone=request.is_disconnected
+        worker_id,
+        body.most,
+        wait_s=body.wait_s,
+        ahead=body.ahead,
+        is_gone=request.is_disconnected,
     )
     return json_response({"items": [_grant(each) for each in granted]})
 
