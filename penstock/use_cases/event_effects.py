@@ -19,7 +19,7 @@ from penstock.use_cases.work import Workshop, beat, drain, leave
 from penstock.use_cases.workflow_queries import own_workflow
 from penstock.use_cases.workflow_tasks import complete_task, fail_task
 from penstock.use_cases.workflow_triggers import trigger_event_driven
-from penstock.workflow.records import Task, Trouble
+from penstock.workflow.records import Task, Trouble, Workflow
 from penstock.workflow.status import Step
 from penstock.workflow.tasks import Report
 
@@ -42,35 +42,33 @@ class Effects:
 
     def discovered(self, arrival: Arrival, data: EventData, *, key: str) -> None:
         """Begin a turn of every workflow that waits for it; an event of no workflow's has no effect."""
-        trigger_event_driven(
-            self.coordination,
-            event_id=key,
-            event_type=arrival.type,
-            subject=arrival.subject,
-            tenant=arrival.tenant_id,
-            data=data.as_json(),
-        )
+        assert isinstance(data, ArchiveDiscovered)
+        self._trigger(arrival, key, data.source_id, None)
 
-    def collected(self, arrival: Arrival, data: EventData, *, key: str) -> None:  # noqa: ARG002
-        """Complete a task; that it is complete already is no error."""
+    def collected(self, arrival: Arrival, data: EventData, *, key: str) -> None:
+        """Complete a task, and begin what waits for that; that it is complete already is no error."""
         assert isinstance(data, CollectionCompleted)
-        report = self._report(arrival, data.task_id, data.source_id, data.fencing_token)
+        task, cause = self._task_of(arrival, data.task_id, data.source_id)
+        report = _report(task, data.fencing_token)
         batch: BatchId | None = None
         if data.batch_id is not None:
             ids.split_batch_id(data.batch_id)
             batch = BatchId(data.batch_id)
         result = {} if data.archive is None else {"archive": data.archive}
         complete_task(self.coordination, report, batch_id=batch, result=result)
+        self._trigger(arrival, key, task.source_id, cause)
 
-    def not_collected(self, arrival: Arrival, data: EventData, *, key: str) -> None:  # noqa: ARG002
-        """Fail a task, to be tried again unless that is in vain."""
+    def not_collected(self, arrival: Arrival, data: EventData, *, key: str) -> None:
+        """Fail a task, to be tried again unless that is in vain, and begin what waits for that."""
         assert isinstance(data, CollectionFailed)
-        report = self._report(arrival, data.task_id, data.source_id, data.fencing_token)
+        task, cause = self._task_of(arrival, data.task_id, data.source_id)
+        report = _report(task, data.fencing_token)
         trouble = Trouble(code=data.error_code, message=data.message)
         fail_task(self.coordination, report, trouble, passes=not data.permanent)
+        self._trigger(arrival, key, task.source_id, cause)
 
-    def worker_changed(self, arrival: Arrival, data: EventData, *, key: str) -> None:  # noqa: ARG002
-        """Move a worker to where it says that it is; one that is there already stays."""
+    def worker_changed(self, arrival: Arrival, data: EventData, *, key: str) -> None:
+        """Move a worker to where it says that it is, and begin what waits for that; one that is there stays."""
         assert isinstance(data, WorkerStatusChanged)
         worker = self.workshop.work.get_worker(data.worker_id)
         by = By(actor=arrival.source[:LONGEST_ACTOR], reason=data.reason)
@@ -79,16 +77,28 @@ class Effects:
         elif worker.status != data.status:
             move = drain if data.status == "draining" else leave
             move(self.workshop, data.worker_id, tenant=arrival.tenant_id, by=by)
+        self._trigger(arrival, key, None, None)
 
-    def _report(
-        self, arrival: Arrival, task_id: str | None, source_id: str | None, token: int | None
-    ) -> Report:
+    def _trigger(
+        self, arrival: Arrival, key: str, source: str | None, cause: Workflow | None
+    ) -> None:
+        trigger_event_driven(
+            self.coordination,
+            event_id=key,
+            event_type=arrival.type,
+            subject=arrival.subject,
+            tenant=arrival.tenant_id,
+            source=source,
+            cause=cause,
+        )
+
+    def _task_of(
+        self, arrival: Arrival, task_id: str | None, source_id: str | None
+    ) -> tuple[Task, Workflow]:
         task = self._task(arrival, task_id, source_id)
         # Another tenant's task is as if it were not there.
-        own_workflow(self.coordination.workflows, task.workflow_id, arrival.tenant_id)
-        return Report(
-            task_id=task.task_id, fencing_token=task.fencing_token if token is None else token
-        )
+        workflows = self.coordination.workflows
+        return task, own_workflow(workflows, task.workflow_id, arrival.tenant_id)
 
     def _task(self, arrival: Arrival, task_id: str | None, source_id: str | None) -> Task:
         workflows = self.coordination.workflows
@@ -106,3 +116,9 @@ class Effects:
                 f"{len(held)} tasks to collect source {source_id!r} are in hand: name one by its task_id"
             )
         return workflows.get_task(held[0].task_id)
+
+
+def _report(task: Task, token: int | None) -> Report:
+    return Report(
+        task_id=task.task_id, fencing_token=task.fencing_token if token is None else token
+    )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 from penstock.batch.source import SourceSpec
 from penstock.identity.ids import TenantId
@@ -23,25 +21,29 @@ def trigger_event_driven(
     event_type: str,
     subject: str,
     tenant: TenantId,
-    data: Mapping[str, Any],
+    source: str | None,
+    cause: Workflow | None = None,
 ) -> list[str]:
     """Begin a turn of every workflow that waits for an event, or queue or drop it; returns the workflows' ids.
 
-    ``event_id`` is unique among all events, whoever sent them: handling one again changes nothing.
+    ``event_id`` is unique among all events, whoever sent them: handling one again changes nothing. ``source`` is the
+    one that the event is about, if it is about one; ``cause`` the workflow whose task it tells of. One that waits for
+    such events itself sets off none, so that no workflow ever sets off itself, nor two of them each other.
     """
-    fired = []
+    fired: list[str] = []
+    if cause is not None and cause.spec.event is not None and cause.spec.event.is_of_work:
+        return fired
     for workflow in co.workflows.waiting_for_event(event_type):
         event = workflow.spec.event
         mine = tenant in (workflow.tenant_id, PLATFORM_TENANT)
-        if event is None or not mine or not event.matches(event_type, subject):
+        if event is None or not mine or not event.matches(event_type, subject, source):
             continue
-        about = str(data.get("source_id") or subject) if event.only_its_source else None
         trigger = Trigger(
             trigger_id=f"event:{event_id}"[:255],
             at=co.now(),
             event_type=event_type,
             subject=subject[:1024],
-            source_id=about,
+            source_id=source if event.only_its_source else None,
         )
         _fire(co, workflow, trigger)
         fired.append(workflow.workflow_id)

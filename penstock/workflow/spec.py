@@ -79,16 +79,31 @@ class EventTrigger(BaseModel):
     """Which events that come in begin a turn."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    type: Literal["archive_discovered"]
-    """The others that come in are of tasks and workers."""
+    type: Literal[
+        "archive_discovered", "collection_completed", "collection_failed", "worker_status_changed"
+    ]
+    """Those of a collection begin a turn once they have taken effect on their task."""
     subject: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = None
     """Exactly, or with ``*`` at its end everything that begins so; without one, whatever it is about."""
+    source: _Source | None = None
+    """Only events about this source: the task's, where the event names a task."""
     only_its_source: Flag = False
-    """Whether the turn is for the source alone that the event's subject, or its ``source_id``, names."""
+    """Whether the turn is for the source alone that the event is about."""
 
-    def matches(self, event_type: str, subject: str) -> bool:
-        """Say whether an event begins a turn."""
-        if event_type != self.type:
+    @model_validator(mode="after")
+    def _about_a_source(self) -> Self:
+        if self.type == "worker_status_changed" and (self.source or self.only_its_source):
+            raise ValueError("worker_status_changed is about no source")
+        return self
+
+    @property
+    def is_of_work(self) -> bool:
+        """Say whether it waits for what turns of workflows themselves bring about."""
+        return self.type.startswith("collection_")
+
+    def matches(self, event_type: str, subject: str, source: str | None = None) -> bool:
+        """Say whether an event about something, and maybe of a source, begins a turn."""
+        if event_type != self.type or self.source not in (None, source):
             return False
         match self.subject:
             case None:

@@ -109,6 +109,59 @@ def test_a_collection_that_failed_is_tried_again_or_not(world: World) -> None:
         assert task(world.co, made, f"{name} collect").status == status
 
 
+def test_a_collection_begins_a_turn_of_who_waits_for_it(world: World) -> None:
+    """One waits for collections of a source, one for failures, one for workers: each has a turn for its own alone."""
+    waiting = {
+        name: create(world.co, name=name, kind="event_driven", event=event).workflow_id
+        for name, event in {
+            "done": {"type": "collection_completed", "source": "a", "only_its_source": True},
+            "other": {"type": "collection_completed", "source": "b"},
+            "failed": {"type": "collection_failed"},
+            "gone": {"type": "worker_status_changed", "subject": "w*"},
+        }.items()
+    }
+    made = create(world.co).workflow_id
+    first = claim(world.co, made, "a collect")
+    stale = {"task_id": first.task_id, "fencing_token": first.fencing_token - 1}
+    assert world.hear("collection_completed", "1", **stale) == "lease_lost"
+    for _ in range(2):
+        assert world.hear("collection_completed", "2", task_id=first.task_id) == "done"
+    assert _turns(world, waiting) == {"done": 1, "other": 0, "failed": 0, "gone": 0}
+    assert {line.split()[0] for line in tasks_of(world.co, waiting["done"])} == {"a"}
+    report = claim(world.co, made, "b collect")
+    why = {"error_code": "down", "message": "no answer"}
+    assert world.hear("collection_failed", "3", task_id=report.task_id, **why) == "done"
+    register_worker(
+        world.workshop, "w1", tenant=ACME, capabilities=["collect"], capacity=1, details={}, by=BY
+    )
+    assert world.hear("worker_status_changed", "4", worker_id="w1", status="draining") == "done"
+    assert _turns(world, waiting) == {"done": 1, "other": 0, "failed": 1, "gone": 1}
+
+
+def test_no_workflow_sets_off_itself_or_another_that_would_set_it_off(world: World) -> None:
+    """The collections of a turn that a collection began begin none: neither its own next turn nor the other's."""
+    waiting = {
+        name: create(
+            world.co, name=name, kind="event_driven", event={"type": "collection_completed"}
+        ).workflow_id
+        for name in ("one", "other")
+    }
+    made = create(world.co).workflow_id
+    first = claim(world.co, made, "a collect")
+    assert world.hear("collection_completed", "1", task_id=first.task_id) == "done"
+    for number, workflow in enumerate(waiting.values()):
+        again = claim(world.co, workflow, "a collect")
+        assert world.hear("collection_completed", f"2-{number}", task_id=again.task_id) == "done"
+        stored = world.co.workflows.get_workflow(workflow)
+        assert (stored.turns, stored.queued_triggers) == (1, ())
+
+
+def _turns(world: World, workflows: dict[str, str]) -> dict[str, int]:
+    return {
+        name: len(world.co.workflows.list_turns(workflow)) for name, workflow in workflows.items()
+    }
+
+
 def test_a_worker_is_moved_to_where_it_says_that_it_is(world: World) -> None:
     """It drains, and goes, once; saying so again changes nothing, and nobody moves another tenant's."""
     register_worker(

@@ -75,7 +75,7 @@ def _fire(co: Coordination, event_id: str, subject: str = "a") -> list[str]:
         event_type="archive_discovered",
         subject=subject,
         tenant=ACME,
-        data={},
+        source=subject,
     )
 
 

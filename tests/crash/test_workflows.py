@@ -180,7 +180,7 @@ def test_servers_that_are_killed_lose_nothing_and_do_nothing_twice(
             event_type="archive_discovered",
             subject="x",
             tenant=DEFAULT,
-            data={},
+            source="x",
         )
         give_up_at = time.monotonic() + 0.3 + 0.2 * number
         while time.monotonic() < give_up_at:

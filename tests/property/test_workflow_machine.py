@@ -202,7 +202,7 @@ class WorkflowMachine(RuleBasedStateMachine):
             event_type="archive_discovered",
             subject="a",
             tenant=ACME,
-            data={},
+            source="a",
         )
         waits = self.model.repeats and self.model.status not in ("cancelling", "cancelled")
         assert fired == ([self.id] if waits else [])

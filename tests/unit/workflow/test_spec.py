@@ -82,6 +82,18 @@ def test_an_event_matches_by_type_and_subject(
     assert not trigger.matches("collection_completed", about)
 
 
+def test_an_event_matches_by_the_source_that_it_is_about() -> None:
+    """The source that is asked for and no other; of workers there is none to ask for."""
+    event = {"type": "collection_completed", "source": "crm"}
+    trigger = _spec(kind="event_driven", event=event).event
+    assert trigger is not None
+    matched = [trigger.matches("collection_completed", "t1", of) for of in ("crm", "erp", None)]
+    assert matched == [True, False, False]
+    for asked in ({"source": "crm"}, {"only_its_source": True}):
+        with pytest.raises(ValidationError, match="about no source"):
+            _spec(kind="event_driven", event={"type": "worker_status_changed", **asked})
+
+
 def test_a_step_needs_the_capability_of_its_name_or_its_own() -> None:
     """A workflow can ask for a special worker for one step."""
     spec = _spec(capabilities={"collect": "collect:sap"})
