@@ -33,6 +33,7 @@ from control_plane.service.loops import workflows as workflow_loop
 from control_plane.service.openapi import ABOUT_API
 from control_plane.service.pages import dashboard, status
 from control_plane.service.refusals import refusal
+from control_plane.service.refused_commands import RefusedCommands
 from control_plane.service.routes import (
     audit,
     batches,
@@ -116,7 +117,10 @@ def create_app(services: Services, *, loops: Sequence[Loop] = LOOPS) -> FastAPI:
         redirect_slashes=False,
         lifespan=lifespan,
         generate_unique_id_function=lambda route: route.name,
-        middleware=[Middleware(Gate, entrance=_entrance(services))],
+        middleware=[
+            Middleware(Gate, entrance=_entrance(services)),
+            Middleware(RefusedCommands, services=services),
+        ],
     )
     app.state.services, app.state.loops = services, running
     for router in ROUTERS:
@@ -147,7 +151,9 @@ def _to_dashboard() -> Response:
 
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, PenstockError)
-    return refusal(error).response(request.url.path)
+    problem = refusal(error)
+    request.state.refusal = problem.code
+    return problem.response(request.url.path)
 
 
 def _entrance(services: Services) -> Entrance:

@@ -42,7 +42,9 @@ def _answering(
     problem_of: Callable[[Request, Exception], HttpProblem],
 ) -> Callable[[Request, Exception], Awaitable[Response]]:
     async def answer(request: Request, error: Exception) -> Response:
-        return problem_of(request, error).response(request.url.path)
+        problem = problem_of(request, error)
+        request.state.refusal = problem.code
+        return problem.response(request.url.path)
 
     return answer
 

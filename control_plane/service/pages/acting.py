@@ -50,9 +50,11 @@ def acted(
         where = f"{DASHBOARD}/login?next={quote(back)}"
         return RedirectResponse(where, status_code=303, headers=FRAME.headers)
     if not FRAME.csrf.is_ours(request, csrf):
+        # This may be another site's doing: it is not recorded as what the caller was refused.
         said = "The form had expired, and nothing was done: go back, load the page again and repeat it."
         return refused(request, section, "Nothing was done", said, FORBIDDEN)
     if not principal.role.includes(ControlRole.OPERATOR):
+        request.state.refusal = NotForYou.code
         said = f"This takes the role {ControlRole.OPERATOR}, and yours is {principal.role}: nothing was done."
         return refused(request, section, "Not with this role", said, FORBIDDEN)
     try:
@@ -62,9 +64,11 @@ def acted(
             )
         done = act(principal, By(actor=principal.actor, reason=reason.strip() or None))
     except NotForYou as error:
+        request.state.refusal = error.code
         return refused(request, section, "Not for one tenant", str(error), FORBIDDEN)
     except PenstockError as error:
         problem = refusal(error)
+        request.state.refusal = problem.code
         kept = {"reason": reason, **(typed or {})}
         return shown(
             request, section, again, said=problem.detail, status=problem.status, typed=kept

@@ -78,8 +78,15 @@ def test_a_hold_is_looked_at_and_approved(bench: Bench, served: ControlServer) -
     assert bench.publish().state.metrics.entities_deleted == 60
     assert ok(served.request("GET", "/holds"))["items"] == []
     about = {"subject": state.batch_id}
-    (act,) = ok(served.request("GET", "/audit", role="viewer", params=about))["items"]
-    assert (act["act"], act["actor"], act["reason"]) == ("hold.approve", "ada", "they left")
+    acts = ok(served.request("GET", "/audit", role="viewer", params=about))["items"]
+    assert (acts[0]["act"], acts[0]["actor"], acts[0]["reason"]) == (
+        *("hold.approve", "ada"),
+        "they left",
+    )
+    assert [(act["act"], act["details"]["code"]) for act in acts[1:]] == [
+        ("command.refused", "illegal_move"),
+        ("command.refused", "forbidden"),
+    ]
 
 
 def test_a_hold_is_rejected(bench: Bench, served: ControlServer) -> None:
