@@ -40,6 +40,8 @@ def tried(control: ControlServer, folder: Path, *options: str) -> subprocess.Com
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(settings)),
             *("run", f"{control.url}/openapi.json"),
             *("--header", f"Authorization: Bearer {control.token('admin')}"),
+            # A stream of events is listened to until nothing comes for so many seconds.
+            *("--request-timeout", "3"),
             *("--checks", "all", "--workers", "1", "--continue-on-failure"),
             *("--suppress-health-check", "all", *options),
         ],

@@ -11,17 +11,7 @@ from tests.fixtures.clock import FixedClock
 from tests.fixtures.control_server import running_control, services_at
 from tests.integration.control.schemathesis_runs import tried
 
-# A stream of events is listened to until nothing comes for so many seconds.
-FEW = (
-    "--phases",
-    "examples,fuzzing,stateful",
-    "--seed",
-    "1",
-    "--max-examples",
-    "1",
-    "--request-timeout",
-    "3",
-)
+FEW = ("--phases", "examples,fuzzing,stateful", "--seed", "1", "--max-examples", "1")
 
 
 def test_the_api_is_as_it_is_described(
