@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from penstock.errors import NotFound
 from penstock.events.facts import EventData
@@ -26,10 +26,12 @@ from penstock.workflow.tasks import Report
 
 @dataclass(frozen=True, kw_only=True)
 class Effects:
-    """What events act on."""
+    """What a page of events acts on, all of which came in before this was made."""
 
     coordination: Coordination
     workshop: Workshop
+    _waiting: dict[str, list[Workflow]] = field(default_factory=dict)
+    """By type of event, the workflows that wait for it: looked up once for the page, most of which begins nothing."""
 
     def handlers(self) -> Mapping[str, Handler]:
         """Return what acts on each type."""
@@ -90,7 +92,14 @@ class Effects:
             tenant=arrival.tenant_id,
             source=source,
             cause=cause,
+            waiting=self._waiting_for(arrival.type),
         )
+
+    def _waiting_for(self, event_type: str) -> list[Workflow]:
+        if event_type not in self._waiting:
+            found = self.coordination.workflows.waiting_for_event(event_type)
+            self._waiting[event_type] = found
+        return self._waiting[event_type]
 
     def _task_of(
         self, arrival: Arrival, task_id: str | None, source_id: str | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from penstock.batch.source import SourceSpec
@@ -23,17 +24,19 @@ def trigger_event_driven(
     tenant: TenantId,
     source: str | None,
     cause: Workflow | None = None,
+    waiting: Sequence[Workflow] | None = None,
 ) -> list[str]:
     """Begin a turn of every workflow that waits for an event, or queue or drop it; returns the workflows' ids.
 
     ``event_id`` is unique among all events, whoever sent them: handling one again changes nothing. ``source`` is the
     one that the event is about, if it is about one; ``cause`` the workflow whose task it tells of. One that waits for
-    such events itself sets off none, so that no workflow ever sets off itself, nor two of them each other.
+    such events itself sets off none, so that no workflow ever sets off itself, nor two of them each other. ``waiting``
+    are those that waited for such events at some moment since it came in, where somebody has looked already.
     """
     fired: list[str] = []
     if cause is not None and cause.spec.event is not None and cause.spec.event.is_of_work:
         return fired
-    for workflow in co.workflows.waiting_for_event(event_type):
+    for workflow in co.workflows.waiting_for_event(event_type) if waiting is None else waiting:
         event = workflow.spec.event
         mine = tenant in (workflow.tenant_id, PLATFORM_TENANT)
         if event is None or not mine or not event.matches(event_type, subject, source):

@@ -26,14 +26,11 @@ class SqlInbox(Database):
 
     def accept(self, arrivals: Sequence[Arrival], *, received_from: str, now: datetime) -> int:
         """Store those that are new by tenant, source and id, in one transaction; return how many."""
-        count = 0
         rows = [_row_of(arrival, received_from, now) for arrival in arrivals]
         with self._writing() as connection:
             statement = insert_into(connection, inbox_event).on_conflict_do_nothing()
-            for start in range(0, len(rows), _PAGE):
-                page = statement.values(rows[start : start + _PAGE]).returning(_table.position)
-                count += len(connection.execute(page).all())
-        return count
+            # As parameters, not as values of the statement, which would be compiled anew for each number of rows.
+            return len(connection.execute(statement.returning(_table.position), rows).all())
 
     def next_waiting(self, *, now: datetime, limit: int) -> list[InboxEvent]:
         """Return events that wait, oldest first; of a subject whose oldest is not due, none."""
