@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 
 UV_VERSION := 0.13.8
 PYTHON ?=
-NAME ?= diff plan land execute latency overhead neighbour registry eta
+NAME ?= diff plan land execute latency overhead neighbour registry eta control
 ARGS ?=
 
 # What an activated environment, or a shell set up for another project, would otherwise slip in.

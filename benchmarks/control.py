@@ -31,6 +31,7 @@ from typing import Any
 import httpx
 
 from benchmarks.bench_stack import load
+from benchmarks.control_events import Feed, measure
 from benchmarks.execute import postgres_server
 from benchmarks.harness import Result, at_least, at_most, result
 from control_plane.worker.calls import Assignment, Calls
@@ -67,6 +68,8 @@ class Size:
     task_s: float = 0.5
     """How long each takes, where overhead is measured."""
     databases: Sequence[str] = ("SQLite", "PostgreSQL")
+    feed: Feed = field(default_factory=Feed)
+    """The events that come in."""
     policy: Mapping[str, float] = field(default_factory=dict)
     """Of the workers; its defaults, unless the run is a quick one."""
 
@@ -79,6 +82,7 @@ QUICK = Size(
     tasks=8,
     task_s=0.2,
     databases=("SQLite",),
+    feed=Feed(per_s=100, for_s=1.0, batch=10, acting=10, subjects=10, connections=2),
     policy={"lease_s": 3.0, "silent_s": 5.0},
 )
 
@@ -99,6 +103,7 @@ def _on(name: str, plane: Plane, size: Size) -> list[Result]:
         plane.declare(max(size.at_once, size.tasks))
         found = _allotment(plane, size)
         found += _overhead(plane, size)
+        found += _events(plane, size)
     found += _recovery(plane)
     plane.close()
     return [_named(name, each) for each in found]
@@ -325,6 +330,22 @@ def _overhead(plane: Plane, size: Size) -> list[Result]:
     of = f"{size.tasks} tasks of {size.task_s:g} s in {slots} slots"
     peer = f"uncoordinated: {alone_s:.2f} s"
     return [result(f"{of}: coordination overhead", over, "%", peer=peer, goal=at_most(10, "%"))]
+
+
+# From event to action ---------------------------------------------------------------------------------------
+
+
+def _events(plane: Plane, size: Size) -> list[Result]:
+    """Have a workflow wait for each source, and events come in."""
+    for number in range(size.at_once):
+        event = {"type": "archive_discovered", "subject": f"s{number}"}
+        plane.trigger(f"s{number}", kind="event_driven", event=event)
+    control = plane.platform.control
+    assert isinstance(control, Database)
+    workers = _workers(plane, 2, 10, lambda _task, _stop: Done())
+    return measure(
+        size.feed, url=plane.url, token=plane.token, engine=control.engine, workers=workers
+    )
 
 
 # After a kill -----------------------------------------------------------------------------------------------
