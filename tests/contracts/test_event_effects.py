@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,9 @@ class World:
         self.workshop = Workshop(work=SqlWork.from_engine(store.engine), clock=clock)
         self.inbox = SqlInbox.from_engine(store.engine)
         self.clock = clock
-        effects = Effects(coordination=self.co, workshop=self.workshop)
         self.handling = Handling(
             inbox=self.inbox,
-            handlers=effects.handlers(),
+            handlers={},
             clock=clock,
             policy=HandlingPolicy(attempts=2),
             jitter=lambda: 0.0,
@@ -48,7 +48,8 @@ class World:
         subject = str(fields.get("task_id") or fields.get("source_id") or fields.get("worker_id"))
         event = arrival(event_id, subject, type=event_type, tenant_id=tenant, data=fields)
         self.inbox.accept([event], received_from="kim", now=self.clock.now())
-        handle_waiting(self.handling)
+        effects = Effects(coordination=self.co, workshop=self.workshop)
+        handle_waiting(replace(self.handling, handlers=effects.handlers()))
         found = [e for e in self.inbox.find() if e.arrival.event_id == event_id]
         return found[0].error_code or found[0].status.value
 

@@ -13,7 +13,9 @@ import pytest
 PENSTOCK = Path(sys.executable).with_name("penstock")
 
 
-@pytest.mark.parametrize("name", ["diff", "plan", "land", "execute", "drift", "letters", "eta", "control"])
+@pytest.mark.parametrize(
+    "name", ["diff", "plan", "land", "execute", "drift", "letters", "eta", "control"]
+)
 def test_a_bench_answers_in_the_documented_form(name: str) -> None:
     """A quick run of a bench ends with status 0 and one JSON object of figures, each with its unit and goal."""
     ran = subprocess.run(
