@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
 
 from control_plane.service.waiting_room import WaitingRoom
+from control_plane.web.answering import database_is_away
+from control_plane.web.gate import CannotTell
 from control_plane.web.places import Places
 from penstock.access.limits import RequestLimits
 from penstock.access.tokens import Principal
@@ -80,5 +83,10 @@ class Services:
         self.close()
 
     def admit(self, text: str) -> Principal | None:
-        """Return the caller whom a token speaks for."""
-        return admit_token(self.tokens, text, now=self.clock.now())
+        """Return the caller whom a token speaks for; raises ``CannotTell`` while the database does not answer."""
+        try:
+            return admit_token(self.tokens, text, now=self.clock.now())
+        except OperationalError as error:
+            if database_is_away(error):
+                raise CannotTell("the control database does not answer for now") from error
+            raise

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,6 +23,9 @@ from control_plane.web.problem_responses import (
 )
 from penstock.errors import InvalidIdentifier, NotCanonical
 
+_OURS = "this is not your doing: the server's log says what happened"
+_log = logging.getLogger(__name__)
+
 
 def answer_errors(app: FastAPI, *, docs: str) -> None:
     """Turn whatever a handler raises into a problem document; ``docs`` is where the API is explained."""
@@ -30,9 +35,8 @@ def answer_errors(app: FastAPI, *, docs: str) -> None:
         HTTPException: lambda request, error: _of_http(request, error, docs),
         InvalidIdentifier: lambda _request, error: invalid(str(error)),
         NotCanonical: lambda _request, error: invalid(str(error)),
-        Exception: lambda _request, _error: http_problem(
-            HttpProblemKind.INTERNAL, "this is not your doing: the server's log says what happened"
-        ),
+        Exception: lambda _request, _error: http_problem(HttpProblemKind.INTERNAL, _OURS),
+        OperationalError: lambda _request, error: _of_database(error),
     }
     for kind, problem_of in handlers.items():
         app.add_exception_handler(kind, _answering(problem_of))
@@ -52,6 +56,27 @@ def _answering(
 def _the_problem(error: Exception) -> HttpProblem:
     assert isinstance(error, HttpProblem)
     return error
+
+
+def database_is_away(error: Exception) -> bool:
+    """Say whether the database does not answer for now, so that the same request may do later: it restarts, or is busy.
+
+    SQLSTATE 08 is of connections, 57P of servers that end or begin; a connection that was cut off has none.
+    """
+    if not isinstance(error, OperationalError):
+        return False
+    state = getattr(error.orig, "sqlstate", "none")
+    if state == "none":
+        return "locked" in str(error.orig)
+    return state is None or state.startswith(("08", "57P"))
+
+
+def _of_database(error: Exception) -> HttpProblem:
+    _log.warning("the database failed", exc_info=error)
+    if database_is_away(error):
+        said = "the control database does not answer: try again in a moment"
+        return http_problem(HttpProblemKind.UNAVAILABLE, said, headers={"Retry-After": "1"})
+    return http_problem(HttpProblemKind.INTERNAL, _OURS)
 
 
 def _invalid(error: Exception) -> HttpProblem:
