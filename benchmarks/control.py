@@ -29,9 +29,11 @@ from statistics import median
 from typing import Any
 
 import httpx
+from sqlalchemy.exc import SQLAlchemyError
 
 from benchmarks.bench_stack import load
 from benchmarks.control_events import Feed, measure
+from benchmarks.control_recovery import SOON, Postgres, stack_recovery
 from benchmarks.execute import postgres_server
 from benchmarks.harness import Result, at_least, at_most, result
 from control_plane.worker.calls import Assignment, Calls
@@ -95,6 +97,8 @@ def run(*, quick: bool = False) -> list[Result]:
         for name in size.databases:
             with postgres_server() if name == "PostgreSQL" else nullcontext() as url:
                 results += _on(name, Plane(Path(folder) / name, url, size.policy), size)
+    if not quick:
+        results += stack_recovery()
     return [*results, load()]
 
 
@@ -353,13 +357,12 @@ def _events(plane: Plane, size: Size) -> list[Result]:
 
 def _recovery(plane: Plane) -> list[Result]:
     """Kill the server, and a worker with a task, and see when work goes on."""
-    found = [result("server killed: next assignment", _server_killed(plane), "s", goal=_SOON)]
-    found.append(result("worker killed: its task done", _worker_killed(plane), "s", goal=_SOON))
+    found = [result("server killed: next assignment", _server_killed(plane), "s", goal=SOON)]
+    found.append(result("worker killed: its task done", _worker_killed(plane), "s", goal=SOON))
+    if plane.database_url:
+        found.append(_postgres_killed(plane, Postgres(url=plane.database_url)))
     plane.stop(signal.SIGTERM)
     return found
-
-
-_SOON = at_most(120, "s")
 
 
 def _server_killed(plane: Plane) -> float:
@@ -379,6 +382,35 @@ def _server_killed(plane: Plane) -> float:
         plane.trigger("s0")
         assert heard.wait(_PATIENCE_S), "no task was given out after the server was killed"
         return time.perf_counter() - began
+
+
+def _postgres_killed(plane: Plane, postgres: Postgres) -> Result:
+    """Measure from the kill until a worker that waited has a task, with the control plane that runs; then stop both."""
+    heard = threading.Event()
+
+    def handle(_task: Assignment, _stop: threading.Event) -> Done:
+        heard.set()
+        return Done()
+
+    def triggered() -> bool:
+        try:
+            plane.trigger("s0")
+        except SQLAlchemyError:
+            return False
+        return True
+
+    def goes_on() -> None:
+        _until(triggered, "a workflow is made")
+        assert heard.wait(_PATIENCE_S), "no task was given out after PostgreSQL was killed"
+
+    try:
+        with _workers(plane, 1, 1, handle):
+            _until(plane.has_workers, "the worker is there")
+            took_s = postgres.killed(goes_on)
+        plane.stop(signal.SIGTERM)
+    finally:
+        postgres.stop()
+    return result("PostgreSQL killed: next assignment", took_s, "s", goal=SOON)
 
 
 def _worker_killed(plane: Plane) -> float:
