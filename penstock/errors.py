@@ -189,3 +189,9 @@ class ObjectMissing(PenstockError):
     """An object that a manifest, a plan or a record points at is not in the object store."""
 
     code = "object_missing"
+
+
+class SecretUnreadable(PenstockError):
+    """A secret is kept sealed, and no key that is there opens it."""
+
+    code = "secret_unreadable"

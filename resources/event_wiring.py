@@ -16,6 +16,7 @@ from resources.control_db.outbox_log import SqlEventLog
 from resources.delivery.guarded import check_url
 from resources.delivery.sending import EventSender
 from resources.delivery.webhooks import new_secret
+from resources.sealing import open_box
 from resources.settings import Settings
 
 _random = random.SystemRandom()
@@ -36,10 +37,16 @@ def open_sender(settings: Settings, clock: Clock) -> EventSender:
     return EventSender(limits=settings.webhook_limits, broker=settings.rabbitmq_url, now=clock.now)
 
 
+def open_destinations(settings: Settings, engine: Engine) -> SqlDestinations:
+    """Return where events are sent to, with the secrets."""
+    keys = [key.get_secret_value() for key in settings.secret_keys]
+    return SqlDestinations.from_engine(engine).with_box(open_box(keys, settings.home))
+
+
 def open_directory(settings: Settings, engine: Engine, clock: Clock) -> Directory:
     """Return what acts on destinations need."""
     return Directory(
-        destinations=SqlDestinations.from_engine(engine),
+        destinations=open_destinations(settings, engine),
         log=SqlEventLog.from_engine(engine),
         clock=clock,
         check_address=lambda address: check_url(address, settings.webhook_limits),
@@ -53,7 +60,7 @@ def open_delivering(
     """Return what sending events needs."""
     return Delivering(
         log=SqlEventLog.from_engine(engine),
-        destinations=SqlDestinations.from_engine(engine),
+        destinations=open_destinations(settings, engine),
         sender=sender,
         clock=clock,
         policy=settings.delivery_policy,

@@ -213,6 +213,11 @@ class Settings(BaseModel):
         default_factory=HandlingPolicy,
         description="How often an event that came in is tried, as a JSON object.",
     )
+    secret_keys: Json[list[SecretStr]] | list[SecretStr] = Field(
+        default_factory=list,
+        description="What seals the secrets of webhooks in the control database: a JSON list of Fernet keys, the "
+        "newest first; by default one that is made in `secret.key` in the home folder. All processes need the same.",
+    )
     rabbitmq_url: SecretStr | None = Field(
         default=None,
         description="RabbitMQ, as `amqps://user:password@host/vhost`, for destinations of kind `rabbitmq` and for the "

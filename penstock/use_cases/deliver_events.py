@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from penstock.errors import SecretUnreadable
 from penstock.events.delivery import (
     Again,
     Answer,
@@ -105,8 +106,13 @@ class _Sent:
 
 def _send(delivering: Delivering, lease: DeliveryLease, events: Sequence[OutboxEvent]) -> _Sent:
     destination, clock = lease.destination, delivering.clock
-    secrets = delivering.destinations.secrets(destination.destination_id, clock.now())
     sent = _Sent(cursor=destination.cursor, deliveries=[])
+    try:
+        secrets = delivering.destinations.secrets(destination.destination_id, clock.now())
+    except SecretUnreadable as error:
+        answer = Answer(error=str(error))
+        sent.failed = _failed(delivering, destination, answer, False)
+        return sent
     # Half of the lease is left for the last event and the record.
     stop_at_s = clock.monotonic_s() + delivering.policy.lease_s / 2
     for event in events:

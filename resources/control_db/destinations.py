@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import Connection, and_, delete, func, or_, select, update
 
-from penstock.errors import IllegalMove, NotFound
+from penstock.errors import IllegalMove, NotFound, SecretUnreadable
 from penstock.events.delivery import (
     Delivery,
     Destination,
@@ -31,6 +31,7 @@ from resources.control_db.engine import Database, insert_if_new
 from resources.control_db.event_tables import delivery, destination, destination_secret
 from resources.control_db.outbox import add_events
 from resources.control_db.rows import storable_text
+from resources.sealing import SecretBox
 
 _table = destination.c
 _secret = destination_secret.c
@@ -44,7 +45,20 @@ _UNFAILED: Mapping[str, Any] = {
 
 
 class SqlDestinations(Database):
-    """:class:`penstock.ports.events.Destinations` in SQL."""
+    """:class:`penstock.ports.events.Destinations` in SQL. Without a box it neither keeps nor tells secrets."""
+
+    _box: SecretBox | None = None
+
+    def with_box(self, box: SecretBox) -> Self:
+        """Have secrets sealed and opened."""
+        self._box = box
+        return self
+
+    @property
+    def box(self) -> SecretBox:
+        """What seals."""
+        assert self._box is not None, "nothing here is to touch secrets"
+        return self._box
 
     def add(self, new: Destination, secret: str | None, *, act: AuditEntry) -> None:
         """Add one; raises ``IllegalMove`` if its id is taken."""
@@ -54,7 +68,7 @@ class SqlDestinations(Database):
                     f"there is a destination {new.destination_id!r} already: choose another id"
                 )
             if secret is not None:
-                _add_secret(connection, new.destination_id, secret, act.at)
+                _add_secret(connection, new.destination_id, self.box.seal(secret), act.at)
             add_act(connection, act)
 
     def get(self, destination_id: str) -> Destination:
@@ -126,19 +140,43 @@ class SqlDestinations(Database):
             connection.execute(
                 update(destination_secret).where(before).values(expires_at=old_until)
             )
-            _add_secret(connection, destination_id, secret, act.at)
+            _add_secret(connection, destination_id, self.box.seal(secret), act.at)
             gone = and_(_secret.destination_id == destination_id, _secret.expires_at <= act.at)
             connection.execute(delete(destination_secret).where(gone))
             add_act(connection, act)
 
     def secrets(self, destination_id: str, now: datetime) -> Sequence[str]:
-        """Return the secrets to sign with, the newest first."""
+        """Return the secrets to sign with, the newest first; raises ``SecretUnreadable`` if a key is missing."""
         query = select(_secret.secret).where(
             _secret.destination_id == destination_id,
             or_(_secret.expires_at.is_(None), _secret.expires_at > now),
         )
         with self._reading() as connection:
-            return list(connection.execute(query.order_by(_secret.number.desc())).scalars())
+            kept = list(connection.execute(query.order_by(_secret.number.desc())).scalars())
+        return [self.box.open(each) for each in kept]
+
+    def seal_anew(self) -> int:
+        """Seal by the newest key what is sealed by an older one, or not at all; return how many were."""
+        sealed = 0
+        with self._reading() as connection:
+            rows = connection.execute(select(destination_secret)).mappings().all()
+        for row in rows:
+            if self.box.is_current(row["secret"]):
+                continue
+            try:
+                fresh = self.box.seal(self.box.open(row["secret"]))
+            except SecretUnreadable:
+                # Whoever sends to it says so; the others are not to wait for that.
+                continue
+            same = and_(
+                _secret.destination_id == row["destination_id"],
+                _secret.number == row["number"],
+                _secret.secret == row["secret"],
+            )
+            with self._writing() as connection:
+                statement = update(destination_secret).where(same).values(secret=fresh)
+                sealed += connection.execute(statement).rowcount
+        return sealed
 
     def deliveries(self, destination_id: str, *, limit: int = 100) -> list[Delivery]:
         """Return the last tries, newest first."""

@@ -5,20 +5,26 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from cryptography.fernet import Fernet
+from sqlalchemy import insert, select
 
-from penstock.errors import IllegalMove, NotFound
+from penstock.errors import IllegalMove, NotFound, SecretUnreadable
 from penstock.events.delivery import Delivery, DestinationStatus, Wanted
 from penstock.events.envelope import OutboxCursor
 from penstock.identity.ids import TenantId
 from resources.control_db.destinations import SqlDestinations
+from resources.control_db.event_tables import destination_secret
 from resources.control_db.store import SqlControlStore
+from resources.sealing import SecretBox
 from tests.contracts.control_values import NOW, at
 from tests.contracts.event_values import ACT, destination
+
+OLD, NEW = (Fernet.generate_key().decode() for _ in range(2))
 
 
 @pytest.fixture
 def destinations(control_store: SqlControlStore) -> SqlDestinations:
-    return SqlDestinations.from_engine(control_store.engine)
+    return SqlDestinations.from_engine(control_store.engine).with_box(SecretBox([OLD]))
 
 
 def delivery(number: int, *, delivered: bool = True) -> Delivery:
@@ -93,6 +99,28 @@ def test_secrets_rotate(destinations: SqlDestinations) -> None:
     assert destinations.secrets("hook", NOW) == []
     with pytest.raises(NotFound):
         destinations.rotate("hook", "x", old_until=NOW, act=ACT)
+
+
+def test_secrets_are_sealed_and_keys_are_changed(destinations: SqlDestinations) -> None:
+    """No secret lies in the clear; what an older version left there is sealed, and an old key can be given up."""
+    destinations.add(destination(), "whsec_first", act=ACT)
+    with destinations.engine.begin() as connection:
+        bare = {"destination_id": "hook", "number": 2, "secret": "whsec_bare", "created_at": NOW}
+        connection.execute(insert(destination_secret), bare)
+    both = ["whsec_bare", "whsec_first"]
+    assert destinations.secrets("hook", NOW) == both
+    changing = SqlDestinations.from_engine(destinations.engine).with_box(SecretBox([NEW, OLD]))
+    assert changing.secrets("hook", NOW) == both
+    assert (changing.seal_anew(), changing.seal_anew()) == (2, 0)
+    with destinations.engine.connect() as connection:
+        kept = list(connection.execute(select(destination_secret.c.secret)).scalars())
+    assert not any("whsec" in each for each in kept)
+    changed = SqlDestinations.from_engine(destinations.engine).with_box(SecretBox([NEW]))
+    assert changed.secrets("hook", NOW) == both
+    with pytest.raises(SecretUnreadable, match="no key of this installation") as refused:
+        destinations.secrets("hook", NOW)
+    assert not any(each in str(refused.value) for each in (*kept, OLD, NEW))
+    assert destinations.seal_anew() == 0
 
 
 def test_the_last_tries_are_kept(destinations: SqlDestinations) -> None:

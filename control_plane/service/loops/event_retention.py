@@ -1,4 +1,4 @@
-"""Removes events that nobody needs any more."""
+"""Removes events that nobody needs any more, and seals anew what an old key has sealed."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ from control_plane.service.looping import Loop
 from control_plane.service.services import Services
 from penstock.use_cases.deliver_events import remove_old_events
 from penstock.use_cases.handle_events import remove_old_arrivals
-from resources.control_db.destinations import SqlDestinations
 from resources.control_db.inbox import SqlInbox
 from resources.control_db.outbox_log import SqlEventLog
+from resources.event_wiring import open_destinations
 
 _EVERY_S = 600.0
 
 
 def run_once(services: Services) -> float:
-    """Remove what is old. Several servers at it harm nothing."""
+    """Remove what is old, and give up old keys. Several servers at it harm nothing."""
     now, settings = services.clock.now(), services.settings
     log = SqlEventLog.from_engine(services.engine)
-    destinations = SqlDestinations.from_engine(services.engine)
+    destinations = open_destinations(settings, services.engine)
+    destinations.seal_anew()
     remove_old_events(log, destinations, settings.delivery_policy, now)
     remove_old_arrivals(SqlInbox.from_engine(services.engine), settings.handling_policy, now)
     return _EVERY_S

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
+from cryptography.fernet import Fernet
+from pydantic import SecretStr
 
 from penstock.errors import BadEvent, InvalidIdentifier, NotFound
 from penstock.events.delivery import DestinationStatus, Wanted
@@ -15,6 +17,7 @@ from penstock.identity.ids import TenantId
 from penstock.use_cases import destinations as acts
 from resources.control_db.store import SqlControlStore
 from resources.delivery.dispatching import Dispatcher
+from resources.event_wiring import open_directory
 from tests.contracts.event_values import new_event, tell, types
 from tests.fixtures.webhook import Hook
 from tests.integration.events.world import KIM, World
@@ -60,6 +63,31 @@ def test_events_arrive_signed_and_in_order(
     assert world.directory.destinations.get("hook").cursor == world.log.end()
     tries = world.directory.destinations.deliveries("hook")
     assert [(each.delivered, each.status_code) for each in tries] == [(True, 200)] * 5
+
+
+def test_a_secret_that_no_key_opens_stops_its_destination_alone(
+    world: World, hook: Hook, control_store: SqlControlStore
+) -> None:
+    """Nothing unsigned is sent: the destination says why, its events wait, and the others' go on."""
+    world.add("lost", hook.url, wanted=Wanted(subjects=("lost",)))
+    world.settings = world.settings.model_copy(
+        update={"secret_keys": [SecretStr(Fernet.generate_key().decode())]}
+    )
+    world.directory = open_directory(world.settings, control_store.engine, world.clock)
+    hook.secret = world.add("hook", hook.url, wanted=Wanted(subjects=("n",))).secret or ""
+    tell(control_store, new_event("lost"), new_event("n"))
+    dispatcher = world.dispatcher()
+
+    def both() -> bool:
+        failing = world.directory.destinations.get("lost").last_error
+        return len(hook.events) == 1 and failing is not None
+
+    world.run_until(both, dispatcher)
+    dispatcher.close()
+    assert subjects(hook) == ["n"]
+    lost = world.directory.destinations.get("lost")
+    assert "PENSTOCK_SECRET_KEYS" in (lost.last_error or "")
+    assert lost.cursor < world.log.end()
 
 
 def test_a_secret_rotates_without_a_gap(

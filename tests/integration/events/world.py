@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
 from penstock.events.delivery import DeliveryPolicy, DestinationKind, Wanted
@@ -35,6 +36,7 @@ class World:
         self.settings = Settings(
             webhook_limits=limits,
             delivery_policy=DeliveryPolicy(**values),
+            secret_keys=[SecretStr(Fernet.generate_key().decode())],
             rabbitmq_url=None if broker is None else SecretStr(broker),
         )
         self.store, self.clock = store, SystemClock()
