@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Table, func, select
 
 from penstock.ports.metrics import Sample
 from resources.control_db.event_tables import destination, inbox_event
 from resources.control_db.forecast_tables import incident
+from resources.control_db.log_order import later
 from resources.control_db.outbox_tables import outbox_event
 from resources.control_db.workflow_tables import worker, workflow, workflow_task
 
@@ -49,10 +50,9 @@ def events_out(connection: Connection, _now: datetime) -> Iterator[Sample]:
         destination.c.cursor_transaction,
         destination.c.cursor_position,
     )
-    place = tuple_(outbox_event.c.transaction_id, outbox_event.c.position)
     for row in connection.execute(query).all():
-        cursor = (row.cursor_transaction, row.cursor_position)
-        untold = select(func.count()).select_from(outbox_event).where(place > cursor)
+        behind = later(outbox_event, row.cursor_transaction, row.cursor_position)
+        untold = select(func.count()).select_from(outbox_event).where(behind)
         count = connection.execute(untold).scalar_one()
         labels = {"destination": row.destination_id}
         yield Sample(name="outbox_events_untold", labels=labels, value=count)

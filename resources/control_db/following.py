@@ -10,20 +10,15 @@ from __future__ import annotations
 
 import time
 
-from sqlalchemy import Connection, Engine, Select, Table, literal_column, select, tuple_
+from sqlalchemy import Connection, Engine, Select, Table, literal_column, select
 from sqlalchemy.sql.elements import ColumnElement
 
-from resources.control_db.log_order import WATERMARK
+from resources.control_db.log_order import WATERMARK, later
 from resources.control_db.signals import open_signal
 
 _WATERMARK: ColumnElement[int] = literal_column(WATERMARK)
 _LATECOMERS_S = 0.02
 """How soon to look again where rows are committed that have to wait for an older transaction."""
-
-
-def later(log: Table, transaction: int, position: int) -> ColumnElement[bool]:
-    """Return the condition that a row of a log comes after a place."""
-    return tuple_(log.c.transaction_id, log.c.position) > (transaction, position)
 
 
 def readable(connection: Connection, log: Table, query: Select[tuple[int]]) -> Select[tuple[int]]:

@@ -7,7 +7,11 @@ whatever is to come behind all that is there; until then nothing is added or rea
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Connection, Table, text
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, Column, Connection, Table, literal, text
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 from resources.control_db.tables import metadata
 
@@ -18,6 +22,39 @@ log_server = Table(
     Column("shift", BigInteger, nullable=False),
 )
 """On PostgreSQL, the server that the database lives in, and what is added to its transactions' numbers; one row."""
+
+
+class _Later(FunctionElement[bool]):
+    """Of four clauses, whether the first two, a row's number and position, come after the others, a place's."""
+
+    name = "later"
+    type = Boolean()
+    inherit_cache = True
+
+    def self_group(self, against: Any = None) -> _Later:
+        """Stand as it is in a condition: compared with 1, as SQLAlchemy would have it on SQLite, no index serves it."""
+        del against
+        return self
+
+
+@compiles(_Later)
+def _as_rows(element: _Later, compiler: Any, **named: Any) -> str:
+    number, position, *place = (compiler.process(each, **named) for each in element.clauses)
+    return f"(({number}, {position}) > ({', '.join(place)}))"
+
+
+@compiles(_Later, "sqlite")
+def _as_positions(element: _Later, compiler: Any, **named: Any) -> str:
+    # Every number is 0 there, and of rows SQLite looks up no more than the first column: it would go through the log.
+    number, position, *place = (compiler.process(each, **named) for each in element.clauses)
+    return f"({number} = {place[0]} AND {position} > {place[1]})"
+
+
+def later(log: Table, number: int, position: int) -> _Later:
+    """Return the condition that a row of a log comes after a place."""
+    place = (literal(number, BigInteger), literal(position, BigInteger))
+    return _Later(log.c.transaction_id, log.c.position, *place)
+
 
 _HERE = "SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database()"
 _OLDEST = (

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, Row, and_, delete, func, not_, or_, select
 from penstock.events.envelope import OutboxCursor, OutboxEvent
 from penstock.identity.ids import TenantId
 from resources.control_db.engine import Database
-from resources.control_db.following import Waiter, later, readable
+from resources.control_db.following import Waiter, readable
+from resources.control_db.log_order import later
 from resources.control_db.outbox_tables import CHANNEL, outbox_event
 
 _log = outbox_event.c

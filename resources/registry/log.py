@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, literal_column, select, tuple_
+from sqlalchemy import Connection, Engine, Row, literal_column, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from penstock.identity.ids import TenantId
@@ -21,6 +21,7 @@ from penstock.ports.registry import LogSignal
 from penstock.registry.events import Cursor, RecordedEvent
 from penstock.registry.upcasting import CURRENT, Upcasters
 from resources.control_db.log_order import WATERMARK
+from resources.control_db.log_order import later as after_place
 from resources.registry.rows import recorded_of
 from resources.registry.waking import LogWaker
 from resources.targets.registry_tables import registry_event
@@ -45,8 +46,7 @@ def rows_in(
 
 def later(after: Cursor) -> ColumnElement[bool]:
     """Return the condition that an event comes after a place."""
-    log = registry_event.c
-    return tuple_(log.transaction_id, log.position) > (after.transaction, after.position)
+    return after_place(registry_event, after.transaction, after.position)
 
 
 def read_in(

@@ -71,16 +71,25 @@ def _is_unused(connection: Connection, unused: Unused) -> bool:
     )
 
 
+_NEXT_SOURCE = (
+    "(SELECT source_id FROM {table} WHERE tenant_id = :tenant AND type_name = l.type_name "
+    "AND source_id > l.source_id ORDER BY source_id LIMIT 1)"
+)
+_NEXT_TYPE = (
+    "FROM {table} WHERE tenant_id = :tenant AND type_name > l.type_name "
+    "ORDER BY type_name, source_id LIMIT 1)"
+)
 LANES = (
     "WITH RECURSIVE lanes(type_name, source_id) AS (SELECT * FROM (SELECT type_name, source_id FROM {table} "
     "WHERE tenant_id = :tenant ORDER BY type_name, source_id LIMIT 1) AS first UNION ALL "
-    "SELECT (SELECT type_name FROM {table} WHERE tenant_id = :tenant AND (type_name, source_id) > "
-    "(l.type_name, l.source_id) ORDER BY type_name, source_id LIMIT 1), "
-    "(SELECT source_id FROM {table} WHERE tenant_id = :tenant AND (type_name, source_id) > "
-    "(l.type_name, l.source_id) ORDER BY type_name, source_id LIMIT 1) "
+    f"SELECT CASE WHEN {_NEXT_SOURCE} IS NOT NULL THEN l.type_name ELSE (SELECT type_name {_NEXT_TYPE} END, "
+    f"COALESCE({_NEXT_SOURCE}, (SELECT source_id {_NEXT_TYPE}) "
     "FROM lanes AS l WHERE l.type_name IS NOT NULL) "
 )
-"""The types and sources that a tenant has rows of: one probe of the index for each, however many rows there are."""
+"""The types and sources that a tenant has rows of: a few probes of the index for each, however many rows there are.
+
+Column by column: SQLite looks up no more than the first one of ``(type_name, source_id) > (...)``.
+"""
 
 
 def referrers_in(
