@@ -19,9 +19,10 @@ from penstock.publish.breaker import (
 )
 from penstock.publish.state import PublishStatus
 from resources.control_db.audit_log import add_act
+from resources.control_db.breaker_tables import target_breaker
 from resources.control_db.engine import Database, insert_new, upsert
 from resources.control_db.rows import storable_text
-from resources.control_db.tables import publish_state, target_breaker
+from resources.control_db.tables import publish_state
 from resources.control_db.telling import tell_breaker
 
 _COLUMNS = [target_breaker.c[field.name] for field in fields(BreakerState)]

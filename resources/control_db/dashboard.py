@@ -13,6 +13,7 @@ from penstock.identity.ids import BatchId, SourceId, TargetId, TenantId
 from penstock.ports.dashboard import Moving
 from penstock.ports.dead_letters import DeadLetter, LetterFilter, LetterGroup
 from penstock.publish.state import IN_HAND, PublishState, PublishStatus
+from resources.control_db.breaker_tables import target_breaker
 from resources.control_db.dead_letters import (
     LETTER_COLUMNS,
     chosen_letters,
@@ -33,7 +34,6 @@ from resources.control_db.tables import (
     plan_execution,
     publish_state,
     source,
-    target_breaker,
 )
 from resources.control_db.trends import SqlTrends
 from resources.control_db.workflow_tables import worker, workflow, workflow_task

@@ -31,7 +31,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import DontWrapMixin
-from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
 
 from penstock.errors import PenstockError
@@ -428,31 +427,6 @@ pause = Table(
     Column("paused_by", String(255), nullable=False),
     Column("reason", Text, nullable=False),
     CheckConstraint(_in("scope", ["source", "target"]), name="scope"),
-)
-
-
-def breaker_columns() -> list[SchemaItem]:
-    """Return the columns of a circuit breaker, whatever it is for."""
-    return [
-        Column("status", String(16), nullable=False),  # closed, open, half_open
-        Column("window_started_at", UtcTimestamp, nullable=False),
-        Column("calls", BigInteger, nullable=False),
-        Column("failures", BigInteger, nullable=False),
-        Column("opened_at", UtcTimestamp),
-        Column("open_until", UtcTimestamp),
-        Column("times_opened", Integer, nullable=False),  # in a row, without a success in between
-        Column("doubted_until", UtcTimestamp),
-        Column("last_error", Text),
-        Column("updated_at", UtcTimestamp, nullable=False),
-        CheckConstraint(_in("status", ["closed", "open", "half_open"]), name="status"),
-    ]
-
-
-target_breaker = Table(
-    "target_breaker",
-    metadata,
-    Column("target_id", String(63), primary_key=True),
-    *breaker_columns(),
 )
 
 drift_cursor = Table(

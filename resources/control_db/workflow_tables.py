@@ -28,7 +28,8 @@ from penstock.workflow.status import (
     WorkflowKind,
     WorkflowStatus,
 )
-from resources.control_db.tables import UtcTimestamp, breaker_columns, json_type, metadata
+from resources.control_db.breaker_tables import breaker_columns
+from resources.control_db.tables import UtcTimestamp, json_type, metadata
 
 
 def _in(column: str, values: list[str]) -> str:

@@ -49,7 +49,7 @@ def test_slas_are_of_ones_own(served: ControlServer) -> None:
 
 
 def test_incidents_are_opened_told_and_ended_by_operators(served: ControlServer) -> None:
-    """An operator opens an incident, tells how it stands and ends it; each act is signed, and over is over."""
+    """An operator opens an incident, tells how it stands and ends it; each act is signed, and trying again is noted."""
     assert served.request("POST", "/incidents", role="viewer", json=NEW).status_code == 403
     opened = served.request("POST", "/incidents", tenant="acme", json=NEW)
     assert opened.status_code == 201
@@ -64,6 +64,7 @@ def test_incidents_are_opened_told_and_ended_by_operators(served: ControlServer)
     assert (again.status_code, again.json()["code"]) == (409, "nothing_to_do")
     acts = served.services.audit.list_acts(subject=opened.json()["incident_id"])
     assert [(act.act, act.actor, act.reason) for act in acts] == [
+        ("command.refused", "ada", None),
         ("incident.resolve", "ada", "it works"),
         ("incident.update", "ada", None),
         ("incident.open", "ada", "a new disk"),
