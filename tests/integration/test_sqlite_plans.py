@@ -10,9 +10,11 @@ from sqlalchemy import Engine, event
 from penstock.events.envelope import OutboxCursor
 from penstock.ports.registry import Search
 from penstock.registry.events import Cursor
+from resources.control_db.inbox import SqlInbox
 from resources.control_db.outbox_log import SqlEventLog
 from resources.control_db.store import SqlControlStore
 from resources.registry.store import SqlRegistryStore
+from tests.contracts.control_values import NOW
 from tests.contracts.registry_values import create, entity
 
 
@@ -46,6 +48,16 @@ def test_logs_are_read_from_a_place_on(new_control_url: Callable[[str], str]) ->
         said = plans(store.engine, ask)
         assert "transaction_id=? AND position>?" in said or "rowid>?" in said
         assert "SCAN" not in said
+    store.close()
+
+
+def test_events_that_wait_are_looked_up(new_control_url: Callable[[str], str]) -> None:
+    """However many events wait, the next are found by their index, and what holds them up by its own."""
+    store = SqlControlStore(new_control_url("sqlite"))
+    inbox = SqlInbox.from_engine(store.engine)
+    said = plans(store.engine, lambda: inbox.next_waiting(now=NOW, limit=9))
+    assert "ix_inbox_event_waiting" in said
+    assert "ix_inbox_event_retrying (tenant_id=? AND subject=?)" in said
     store.close()
 
 
