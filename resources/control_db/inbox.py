@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import and_, bindparam, delete, select, text, update
+from sqlalchemy import TextualSelect, and_, bindparam, delete, select, text, update
 
 from penstock.errors import IllegalMove, NotFound
 from penstock.identity.ids import TenantId
@@ -35,6 +36,14 @@ _HINTS = {
 """SQLite prefers the index of all statuses otherwise, and goes through all that wait, for each event that waits."""
 
 
+@cache
+def _next_waiting(dialect: str) -> TextualSelect:
+    """Return the query for what waits, made once: the server looks many times a second."""
+    hints = _HINTS if dialect == "sqlite" else dict.fromkeys(_HINTS, "")
+    statement = text(_NEXT_WAITING.format(**hints))
+    return statement.bindparams(bindparam("now", type_=UtcTimestamp())).columns(*inbox_event.c)
+
+
 class SqlInbox(Database):
     """:class:`penstock.ports.events.Inbox` in SQL."""
 
@@ -48,9 +57,7 @@ class SqlInbox(Database):
 
     def next_waiting(self, *, now: datetime, limit: int) -> list[InboxEvent]:
         """Return events that wait, oldest first; of a subject whose oldest is not due, none."""
-        hints = _HINTS if self.engine.dialect.name == "sqlite" else dict.fromkeys(_HINTS, "")
-        query = text(_NEXT_WAITING.format(**hints)).columns(*inbox_event.c)
-        query = query.bindparams(bindparam("now", type_=UtcTimestamp()))
+        query = _next_waiting(self.engine.dialect.name)
         with self._reading() as connection:
             rows = connection.execute(query, {"now": now, "limit": limit}).mappings()
             return [_event_of(row) for row in rows]
