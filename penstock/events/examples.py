@@ -94,6 +94,7 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
         "retry_count": 0,
     },
     "batch_withdrawn": {**_OF_PUBLISH, "intent": "release"},
+    "batch_requeued": {**_OF_PUBLISH, "intent": "republish", "requeued_by": "kim"},
     "plan_held": {**_OF_PLAN, "held": 4200, "guards": {"mass_delete": 4200}},
     "hold_decided": {
         **_OF_PLAN,
@@ -102,6 +103,12 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
         "expires_at": "2026-11-21T19:24:14Z",
     },
     "dead_letter_created": {**_OF_LETTERS, "message": "there is no entity type '...'"},
+    "dead_letter_requeued": {
+        **_OF_LETTERS,
+        "mended": True,
+        "carried_by": "sql_catalog@2026-11-20T19-24-14.000001Z",
+        "requeued_by": "kim",
+    },
     "dead_letter_settled": {**_OF_LETTERS, "outcome": "discarded", "settled_by": "kim"},
     "breaker_opened": {
         "target_id": "registry",

@@ -86,6 +86,14 @@ class BatchWithdrawn(_OfPublish):
     TYPE: ClassVar[str] = "batch_withdrawn"
 
 
+class BatchRequeued(_OfPublish):
+    """A batch that was complete or had failed is back in the queue, because somebody asked for it."""
+
+    TYPE: ClassVar[str] = "batch_requeued"
+    requeued_by: str | None = None
+    """Who, where a person did it."""
+
+
 class PlanHeld(EventData):
     """Guards hold operations of a plan back until somebody decides about them."""
 
@@ -136,6 +144,18 @@ class DeadLetterCreated(_OfLetters):
     TYPE: ClassVar[str] = "dead_letter_created"
     message: Message
     """Without what is quoted in it."""
+
+
+class DeadLetterRequeued(_OfLetters):
+    """Dead letters are on their way again: with their batch, or in a correction. What comes of it is told later."""
+
+    TYPE: ClassVar[str] = "dead_letter_requeued"
+    mended: bool
+    """Whether somebody changed what is tried."""
+    carried_by: str | None
+    """The batch that they go with: their own, or a correction; None for what has never been admitted."""
+    requeued_by: str | None = None
+    """Who did it, where a person did."""
 
 
 class DeadLetterSettled(_OfLetters):

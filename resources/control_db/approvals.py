@@ -20,7 +20,7 @@ from resources.control_db.engine import Database
 from resources.control_db.leases import read_state, write_state
 from resources.control_db.rows import storable_text
 from resources.control_db.tables import approval, publish_state
-from resources.control_db.telling import tell_decided
+from resources.control_db.telling import tell_decided, tell_requeued_batch
 
 _COLUMNS = [approval.c[field.name] for field in fields(Approval)]
 
@@ -44,6 +44,8 @@ class SqlApprovals(Database):
                 after = requeued(state, now=now, intent=Intent.RELEASE)
                 write_state(connection, state, after)
             tell_decided(connection, state, decided, now)
+            if decided.decision is Decision.APPROVE:
+                tell_requeued_batch(connection, after, decided.approver, now)
             if act is not None:
                 add_act(connection, act)
         return decided

@@ -21,8 +21,14 @@ from penstock.publish.dead_letters import (
 )
 from resources.control_db.audit_log import add_act
 from resources.control_db.engine import Database
-from resources.control_db.letter_records import batch_letter, move, pages, record_letters
-from resources.control_db.letters_told import tell_letter
+from resources.control_db.letter_records import (
+    REQUEUING,
+    batch_letter,
+    move,
+    pages,
+    record_letters,
+)
+from resources.control_db.letters_told import tell_letter, tell_requeued
 from resources.control_db.tables import (
     dead_letter,
     dead_letter_event,
@@ -188,6 +194,11 @@ class SqlDeadLetters(Database):
                         raise IllegalMove(f"dead letter {name}: {error}") from None
                 mine = dead_letter.c.dead_letter_id.in_(page)
                 happened = {"actor": actor, "message": message, "batch_id": batch_id}
+                if event in REQUEUING:
+                    mended = event is LetterEvent.FIXED
+                    tell_requeued(
+                        connection, mine, now, carried_by=batch_id, actor=actor, mended=mended
+                    )
                 move(connection, mine, event, now, **happened)
             if act is not None:
                 add_act(connection, act)

@@ -18,7 +18,7 @@ from penstock.publish.dead_letters import LETTER_MOVES, LetterEvent, LetterStatu
 from penstock.publish.queue import SUPERSEDED
 from penstock.publish.state import PublishState
 from resources.control_db.engine import insert_new
-from resources.control_db.letters_told import tell_settled
+from resources.control_db.letters_told import tell_requeued, tell_settled
 from resources.control_db.rows import storable_json, storable_text
 from resources.control_db.tables import (
     dead_letter,
@@ -32,6 +32,8 @@ LETTER_OUTCOMES = frozenset({"refused", "rejected", "conflict", "lost"})
 MAX_DATA_CHARACTERS = 64 * 1024
 """Longer attributes are not copied: they lie in the plan."""
 _PAGE = 500
+REQUEUING = frozenset({LetterEvent.REQUEUED, LetterEvent.FIXED})
+"""Moves that put dead letters on their way again; who makes one tells of it."""
 _SETTLING = frozenset({LetterEvent.RESOLVED, LetterEvent.DISCARDED, LetterEvent.SUPERSEDED})
 _LETTER_FIELDS = tuple(field.name for field in fields(DeadLetter))
 _T = TypeVar("_T")
@@ -47,8 +49,8 @@ def move(
     code: str | None = None,
     message: str | None = None,
     batch_id: str | None = None,
-) -> None:
-    """Make one move of all dead letters that meet a condition and can make it, and record it of each."""
+) -> int:
+    """Make one move of all dead letters that meet a condition and can make it, record it of each; return how many."""
     table, events = dead_letter.c, dead_letter_event
     before = [str(status) for status, moves in LETTER_MOVES.items() if event in moves]
     (after,) = {str(moves[event]) for moves in LETTER_MOVES.values() if event in moves}
@@ -69,13 +71,14 @@ def move(
     insert = events.insert().from_select(names, happened)
     moving = connection.execute(insert.execution_options(preserve_rowcount=True)).rowcount
     if not moving:
-        return
+        return 0
     if event in _SETTLING:
         tell_settled(connection, movable, event, now, actor)
     changed: dict[str, Any] = {"status": after, "updated_at": now}
-    if event in {LetterEvent.REQUEUED, LetterEvent.FIXED}:
+    if event in REQUEUING:
         changed["correction_batch_id"] = batch_id
     connection.execute(update(dead_letter).where(movable).values(**changed))
+    return int(moving)
 
 
 def record_batch_letter(
@@ -105,6 +108,7 @@ def carry_letters(connection: Connection, record: BatchRecord) -> None:
     """
     corrects, table = record.manifest.corrects, dead_letter.c
     assert corrects is not None
+    batch = record.manifest.batch_id
     event = LetterEvent.REQUEUED if corrects.mended is None else LetterEvent.FIXED
     for page in pages(corrects.dead_letter_ids):
         mine = and_(
@@ -117,8 +121,16 @@ def carry_letters(connection: Connection, record: BatchRecord) -> None:
             values = {"data": storable_text(corrects.mended)}
             connection.execute(update(dead_letter).where(mine).values(**values))
         said = {"actor": corrects.requested_by, "message": corrects.reason or None}
-        batch = record.manifest.batch_id
         move(connection, mine, event, record.admitted_at, batch_id=batch, **said)
+    # Once for all pages, so that a cause is one event however many letters it has.
+    tell_requeued(
+        connection,
+        and_(table.correction_batch_id == batch, table.status == str(LetterStatus.REQUEUED)),
+        record.admitted_at,
+        carried_by=batch,
+        actor=corrects.requested_by,
+        mended=corrects.mended is not None,
+    )
 
 
 def requeue_letters_of(
@@ -136,6 +148,9 @@ def requeue_letters_of(
         table.status == str(LetterStatus.OPEN),
     )
     said = {"actor": act.actor, "message": act.reason} if act else {}
+    tell_requeued(
+        connection, mine, now, carried_by=state.batch_id, actor=act.actor if act else None
+    )
     move(connection, mine, LetterEvent.REQUEUED, now, batch_id=state.batch_id, **said)
 
 
@@ -148,12 +163,12 @@ def reopen_corrected(connection: Connection, state: PublishState, now: datetime)
     move(connection, mine, LetterEvent.FAILED_AGAIN, now, batch_id=state.batch_id)
 
 
-def reopen_overtaken(connection: Connection, overtaken: ColumnElement[bool], now: datetime) -> None:
+def reopen_overtaken(connection: Connection, overtaken: ColumnElement[bool], now: datetime) -> int:
     """Open again what was requeued in corrections of which a newer batch gets ahead, before those fail."""
     table = dead_letter.c
     batches = select(publish_state.c.batch_id).where(overtaken)
     mine = and_(table.correction_batch_id.in_(batches), table.status == str(LetterStatus.REQUEUED))
-    move(connection, mine, LetterEvent.FAILED_AGAIN, now, code=SUPERSEDED)
+    return move(connection, mine, LetterEvent.FAILED_AGAIN, now, code=SUPERSEDED)
 
 
 def record_operation_letters(

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, and_, distinct, func, or_, sel
 
 from penstock.events.envelope import NewEvent
 from penstock.events.facts import shortened
-from penstock.events.publishing import DeadLetterCreated, DeadLetterSettled
+from penstock.events.publishing import DeadLetterCreated, DeadLetterRequeued, DeadLetterSettled
 from penstock.identity.ids import TenantId
 from penstock.ports.dead_letters import DeadLetter
 from penstock.publish.dead_letters import LetterEvent, LetterStatus, normalised
@@ -101,6 +101,36 @@ def tell_settled(
     actor: str | None,
 ) -> None:
     """Tell that the letters that meet a condition are settled, before their rows say so."""
+    said: dict[str, Any] = {"outcome": event.value, "settled_by": storable_text(actor)}
+    events = [
+        DeadLetterSettled(**cause, **said).as_event(tenant_id=tenant, time=now)
+        for tenant, cause in _by_cause(connection, condition)
+    ]
+    add_events(connection, events)
+
+
+def tell_requeued(
+    connection: Connection,
+    condition: ColumnElement[bool],
+    now: datetime,
+    *,
+    carried_by: str | None,
+    actor: str | None,
+    mended: bool = False,
+) -> None:
+    """Tell that the letters that meet a condition are on their way again, and with which batch."""
+    said: dict[str, Any] = {"carried_by": carried_by, "requeued_by": storable_text(actor)}
+    events = [
+        DeadLetterRequeued(**cause, **said, mended=mended).as_event(tenant_id=tenant, time=now)
+        for tenant, cause in _by_cause(connection, condition)
+    ]
+    add_events(connection, events)
+
+
+def _by_cause(
+    connection: Connection, condition: ColumnElement[bool]
+) -> list[tuple[TenantId, dict[str, Any]]]:
+    """Return whose the letters are that meet a condition, and what the events of each cause have in common."""
     lane = (_table.batch_id, _table.target_id, _table.source_id, source.c.tenant_id)
     query = (
         select(*_CAUSE, *lane)
@@ -108,14 +138,11 @@ def tell_settled(
         .where(condition)
         .group_by(_table.fingerprint, *lane)
     )
-    rows: list[dict[str, Any]] = [dict(row) for row in connection.execute(query).mappings()]
-    events = []
-    for row in rows:
-        tenant = TenantId(row.pop("tenant_id") or _UNKNOWN)
-        row["code"], by = name_of(row["code"]), storable_text(actor)
-        settled = DeadLetterSettled(**row, outcome=event.value, settled_by=by)  # type: ignore[arg-type]
-        events.append(settled.as_event(tenant_id=tenant, time=now))
-    add_events(connection, events)
+    found = []
+    for row in connection.execute(query).mappings():
+        cause = {**row, "code": name_of(row["code"])}
+        found.append((TenantId(cause.pop("tenant_id") or _UNKNOWN), cause))
+    return found
 
 
 def tenant_of(connection: Connection, source_id: str | None) -> TenantId:

@@ -53,6 +53,7 @@ from resources.control_db.lane_heads import LaneHead, LaneId, is_open, lane_head
 from resources.control_db.lanes import read_lanes, read_leases
 from resources.control_db.leases import end_start, hold, lane_is, read_state, write_state
 from resources.control_db.letter_records import reopen_corrected, reopen_overtaken
+from resources.control_db.letters_told import letters_of
 from resources.control_db.outbox import add_events
 from resources.control_db.rows import STATE_COLUMNS, state_of
 from resources.control_db.tables import (
@@ -308,6 +309,9 @@ def _fail_superseded(connection: Connection, head: LaneHead, now: datetime) -> N
         table.intent == Intent.PUBLISH.value,
         text(IN_QUEUE),
     )
-    reopen_overtaken(connection, older, now)
+    reopened = reopen_overtaken(connection, older, now)
     overtaken = update(publish_state).where(older).values(**values).returning(*STATE_COLUMNS)
-    add_events(connection, [failed(state_of(row), now) for row in connection.execute(overtaken)])
+    states = [state_of(row) for row in connection.execute(overtaken)]
+    add_events(connection, [failed(state, now) for state in states])
+    for state in states if reopened else ():
+        add_events(connection, letters_of(connection, state, now))

@@ -64,7 +64,7 @@ from resources.control_db.letter_records import (
 )
 from resources.control_db.rows import STATE_COLUMNS, state_of
 from resources.control_db.tables import publish_ledger, publish_state, snapshot
-from resources.control_db.telling import tell_moved
+from resources.control_db.telling import tell_moved, tell_requeued_batch
 
 
 class SqlStates(Database):
@@ -150,6 +150,7 @@ class SqlStates(Database):
             before = read_state(connection, batch, target, lock=True)
             after = requeued(before, now=now, intent=intent)
             write_state(connection, before, after)
+            tell_requeued_batch(connection, after, act.actor if act else None, now)
             if intent not in FOLLOW_UPS:
                 requeue_letters_of(connection, after, act, now)
             if act is not None:

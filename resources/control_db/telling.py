@@ -19,6 +19,7 @@ from penstock.events.publishing import (
     BatchLanded,
     BatchPostponed,
     BatchPublished,
+    BatchRequeued,
     BatchWithdrawn,
     BreakerClosed,
     BreakerOpened,
@@ -116,6 +117,14 @@ def tell_cancelled(connection: Connection, state: PublishState, now: datetime) -
         add_events(connection, [_withdrawn(state, (), now)])
     else:
         add_events(connection, [failed(state, now), *letters_of(connection, state, now)])
+
+
+def tell_requeued_batch(
+    connection: Connection, state: PublishState, by: str | None, now: datetime
+) -> None:
+    """Tell that a batch that had settled is back in the queue, and what for."""
+    requeued = BatchRequeued(**_of(state), requeued_by=storable_text(by))
+    add_events(connection, [requeued.as_event(tenant_id=state.tenant_id, time=now)])
 
 
 def _of(state: PublishState) -> dict[str, Any]:

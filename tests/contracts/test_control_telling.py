@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 from sqlalchemy import text
 
 from penstock.batch.source import SourceSpec
-from penstock.errors import LeaseLost
+from penstock.errors import IllegalMove, LeaseLost
 from penstock.identity.ids import SourceId, TenantId
 from penstock.ports.audit_log import AuditEntry
 from penstock.ports.pauses import Pause, PauseScope
@@ -26,12 +28,13 @@ from tests.contracts.control_values import (
     finish,
     head_after,
     must_claim,
+    pending,
     publish,
     start,
 )
 from tests.contracts.event_values import told, types
 from tests.contracts.test_control_approvals import decision
-from tests.contracts.test_control_dead_letters import publish_with, record
+from tests.contracts.test_control_dead_letters import correction, publish_with, record
 
 
 def act(name: str) -> AuditEntry:
@@ -118,6 +121,65 @@ def test_settled_letters_are_told_by_cause(control_store: SqlControlStore) -> No
     assert said == [("discarded", 1, "kim"), ("superseded", 2, None)]
 
 
+def test_letters_on_their_way_again_are_told_with_what_carries_them(
+    control_store: SqlControlStore,
+) -> None:
+    """A correction tells of all that it carries as one event for each cause, and who asked; what is settled is not."""
+    batch = publish_with(control_store, [exception(n) for n in range(700)], mode="delta")
+    letters = [x.dead_letter_id for x in control_store.list_dead_letters(limit=1000)]
+    control_store.move_letters(letters[:1], LetterEvent.DISCARDED, now=at(1), actor="kim")
+    of = correction(control_store, 2, dead_letter_ids=tuple(letters))
+    assert control_store.admit(of, [pending(of)])
+    assert not control_store.admit(of, [pending(of)])
+    (event,) = [e.data for e in told(control_store) if e.type == "dead_letter_requeued"]
+    assert (event["letters"], event["batch_id"], event["mended"]) == (699, batch, False)
+    assert (event["carried_by"], event["requeued_by"]) == (of.manifest.batch_id, "ada")
+
+
+def test_what_was_mended_is_told_as_such(control_store: SqlControlStore) -> None:
+    """A letter that goes with other data than it failed with says so; overtaken on its way, it is told of anew."""
+    publish_with(control_store, [exception(1)], mode="delta")
+    publish_with(control_store, [], minute=5, mode="delta")
+    (letter,) = control_store.list_dead_letters()
+    of = correction(control_store, 2, dead_letter_ids=(letter.dead_letter_id,), mended='{"n":2}')
+    control_store.admit(of, [pending(of)])
+    assert claim(control_store, now=at(6)) is None
+    *_, requeued, landed, failed, created = told(control_store)
+    assert (requeued.type, requeued.data["mended"]) == ("dead_letter_requeued", True)
+    assert (landed.type, failed.type) == ("batch_landed", "batch_failed")
+    assert (created.type, created.subject) == ("dead_letter_created", letter.fingerprint)
+
+
+def test_a_batch_back_in_the_queue_is_told_with_its_letter(control_store: SqlControlStore) -> None:
+    """Its letter goes with it: both say so at once, with who asked, and neither where the requeue is refused."""
+    batch = admit(control_store, "a", 1)
+    control_store.cancel(batch, REGISTRY, now=NOW, message="not now")
+    record(control_store, batch, code="cancelled", batch_id=batch, target_id="registry")
+    for _ in range(2):
+        with suppress(IllegalMove):
+            control_store.requeue(
+                batch, REGISTRY, now=at(2), intent=Intent.PUBLISH, act=act("batch.requeue")
+            )
+    back, letter = told(control_store)[-2:]
+    assert (back.type, back.subject, back.data["intent"]) == ("batch_requeued", batch, "publish")
+    assert letter.type == "dead_letter_requeued"
+    assert (letter.data["carried_by"], letter.data["letters"]) == (batch, 1)
+    assert back.data["requeued_by"] == letter.data["requeued_by"] == "kim"
+
+
+def test_what_was_never_a_batch_is_told_when_it_is_looked_at_again(
+    control_store: SqlControlStore,
+) -> None:
+    """A letter without a batch goes on its way with none, and is told anew when it fails again."""
+    letter = record(control_store, "batches/x/_manifest.json")
+    ids = [letter.dead_letter_id]
+    control_store.move_letters(ids, LetterEvent.REQUEUED, now=at(1), actor="kim")
+    record(control_store, "batches/x/_manifest.json", 2)
+    created, requeued, again = told(control_store)
+    assert (requeued.type, requeued.data["carried_by"]) == ("dead_letter_requeued", None)
+    assert created.type == again.type == "dead_letter_created"
+
+
 def test_a_broken_manifest_is_told_once(control_store: SqlControlStore) -> None:
     """A letter that is recorded again while it is open tells nothing new."""
     for minute in (0, 1, 2):
@@ -142,12 +204,14 @@ def test_holds_and_decisions_are_told(control_store: SqlControlStore) -> None:
         "batch_published",
         "plan_held",
         "hold_decided",
+        "batch_requeued",
         "batch_published",
     ]
     events = told(control_store)
     assert events[2].data["guards"] == {"mass_delete": 2}
     assert events[3].data["decided_by"] == "operator 0"
-    assert events[4].data["intent"] == "release"
+    assert events[4].data["requeued_by"] == "operator 0"
+    assert events[4].data["intent"] == events[5].data["intent"] == "release"
 
 
 def test_what_is_cancelled_or_overtaken_has_failed(control_store: SqlControlStore) -> None:
