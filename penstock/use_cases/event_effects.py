@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 from penstock.errors import NotFound
 from penstock.events.facts import EventData
@@ -18,7 +19,7 @@ from penstock.use_cases.handle_events import Handler
 from penstock.use_cases.work import Workshop, beat, drain, leave
 from penstock.use_cases.workflow_queries import own_workflow
 from penstock.use_cases.workflow_tasks import complete_task, fail_task
-from penstock.use_cases.workflow_triggers import trigger_event_driven
+from penstock.use_cases.workflow_triggers import Sight, trigger_event_driven
 from penstock.workflow.records import Task, Trouble, Workflow
 from penstock.workflow.status import Step
 from penstock.workflow.tasks import Report
@@ -30,8 +31,10 @@ class Effects:
 
     coordination: Coordination
     workshop: Workshop
-    _waiting: dict[str, list[Workflow]] = field(default_factory=dict)
-    """By type of event, the workflows that wait for it: looked up once for the page, most of which begins nothing."""
+
+    @cached_property
+    def _sight(self) -> Sight:
+        return Sight(self.coordination)
 
     def handlers(self) -> Mapping[str, Handler]:
         """Return what acts on each type."""
@@ -92,14 +95,8 @@ class Effects:
             tenant=arrival.tenant_id,
             source=source,
             cause=cause,
-            waiting=self._waiting_for(arrival.type),
+            sight=self._sight,
         )
-
-    def _waiting_for(self, event_type: str) -> list[Workflow]:
-        if event_type not in self._waiting:
-            found = self.coordination.workflows.waiting_for_event(event_type)
-            self._waiting[event_type] = found
-        return self._waiting[event_type]
 
     def _task_of(
         self, arrival: Arrival, task_id: str | None, source_id: str | None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import cached_property
+from heapq import merge
+from operator import itemgetter
 
 from penstock.batch.source import SourceSpec
 from penstock.identity.ids import TenantId
@@ -15,6 +18,46 @@ PLATFORM_TENANT = TenantId("*")
 """The tenant of events that concern all tenants."""
 
 
+class Sight:
+    """The workflows that wait for events, and the declared sources, as somebody saw them: each looked up once.
+
+    For acting on many events that came in before it was made, most of which begin nothing.
+    """
+
+    def __init__(self, co: Coordination) -> None:
+        self._co = co
+        self._waiting: dict[str, _ForType] = {}
+
+    @cached_property
+    def declared(self) -> Sequence[SourceSpec]:
+        """Every declared source."""
+        return self._co.platform.control.list_sources()
+
+    def may_wait_for(self, event_type: str, subject: str) -> list[Workflow]:
+        """Return all workflows that wait for an event of a type about a subject, and maybe others, by id."""
+        if event_type not in self._waiting:
+            found = self._co.workflows.waiting_for_event(event_type)
+            self._waiting[event_type] = _ForType(found)
+        return self._waiting[event_type].about(subject)
+
+
+class _ForType:
+    """The workflows that wait for events of one type: those that wait for one subject are found by it."""
+
+    def __init__(self, workflows: Iterable[Workflow]) -> None:
+        self._of_subject: dict[str, list[tuple[int, Workflow]]] = {}
+        self._others: list[tuple[int, Workflow]] = []
+        for place, workflow in enumerate(workflows):
+            event = workflow.spec.event
+            subject = event.only_subject if event is not None else None
+            mine = self._others if subject is None else self._of_subject.setdefault(subject, [])
+            mine.append((place, workflow))
+
+    def about(self, subject: str) -> list[Workflow]:
+        named = self._of_subject.get(subject, [])
+        return [workflow for _, workflow in merge(named, self._others, key=itemgetter(0))]
+
+
 def trigger_event_driven(
     co: Coordination,
     *,
@@ -24,19 +67,20 @@ def trigger_event_driven(
     tenant: TenantId,
     source: str | None,
     cause: Workflow | None = None,
-    waiting: Sequence[Workflow] | None = None,
+    sight: Sight | None = None,
 ) -> list[str]:
     """Begin a turn of every workflow that waits for an event, or queue or drop it; returns the workflows' ids.
 
     ``event_id`` is unique among all events, whoever sent them: handling one again changes nothing. ``source`` is the
     one that the event is about, if it is about one; ``cause`` the workflow whose task it tells of. One that waits for
-    such events itself sets off none, so that no workflow ever sets off itself, nor two of them each other. ``waiting``
-    are those that waited for such events at some moment since it came in, where somebody has looked already.
+    such events itself sets off none, so that no workflow ever sets off itself, nor two of them each other. ``sight`` is
+    what somebody has seen since the event came in; without one it is looked up.
     """
     fired: list[str] = []
     if cause is not None and cause.spec.event is not None and cause.spec.event.is_of_work:
         return fired
-    for workflow in co.workflows.waiting_for_event(event_type) if waiting is None else waiting:
+    sight = Sight(co) if sight is None else sight
+    for workflow in sight.may_wait_for(event_type, subject):
         event = workflow.spec.event
         mine = tenant in (workflow.tenant_id, PLATFORM_TENANT)
         if event is None or not mine or not event.matches(event_type, subject, source):
@@ -48,7 +92,7 @@ def trigger_event_driven(
             subject=subject[:1024],
             source_id=source if event.only_its_source else None,
         )
-        _fire(co, workflow, trigger)
+        _fire(co, workflow, trigger, sight.declared)
         fired.append(workflow.workflow_id)
     return fired
 
@@ -57,19 +101,23 @@ def begin_scheduled(co: Coordination, *, limit: int) -> int:
     """Begin a turn of every workflow whose schedule is due, or queue or drop it; returns how many there were."""
     now = co.now()
     due = co.workflows.scheduled_due(now, limit=limit)
+    sight = Sight(co)
     for workflow in due:
         if workflow.spec.cron is None or workflow.next_due_at is None:
             continue
         trigger = Trigger(trigger_id=f"cron:{workflow.next_due_at.isoformat()}", at=now)
-        _fire(co, workflow, trigger, next_due_at=co.next_due(workflow.spec.cron, now))
+        _fire(
+            co, workflow, trigger, sight.declared, next_due_at=co.next_due(workflow.spec.cron, now)
+        )
     return len(due)
 
 
 def begin_queued(co: Coordination, *, limit: int) -> int:
     """Begin the next turn of workflows for which something has fired meanwhile; returns how many there were."""
     waiting = co.workflows.with_queued_triggers(limit=limit)
+    sight = Sight(co)
     for workflow in waiting:
-        _begin_next(co, workflow)
+        _begin_next(co, workflow, sight.declared)
     return len(waiting)
 
 
@@ -77,11 +125,12 @@ def _fire(
     co: Coordination,
     workflow: Workflow,
     trigger: Trigger,
+    declared: Sequence[SourceSpec],
     *,
     next_due_at: datetime | None = None,
 ) -> None:
     now = co.now()
-    chosen = _chosen(co, workflow, trigger)
+    chosen = _chosen(workflow, trigger, declared)
     co.workflows.change(
         workflow.workflow_id,
         lambda case: triggered(
@@ -91,15 +140,16 @@ def _fire(
     )
 
 
-def _begin_next(co: Coordination, workflow: Workflow) -> None:
+def _begin_next(co: Coordination, workflow: Workflow, declared: Sequence[SourceSpec]) -> None:
     first = workflow.queued_triggers[0]
-    chosen, now = _chosen(co, workflow, first), co.now()
+    chosen, now = _chosen(workflow, first, declared), co.now()
     co.workflows.change(
         workflow.workflow_id,
         lambda case: next_begun(case, first, chosen, now=now, new_id=co.new_id),
     )
 
 
-def _chosen(co: Coordination, workflow: Workflow, trigger: Trigger) -> list[SourceSpec]:
-    declared = co.platform.control.list_sources()
+def _chosen(
+    workflow: Workflow, trigger: Trigger, declared: Sequence[SourceSpec]
+) -> list[SourceSpec]:
     return workflow.spec.chosen(declared, workflow.tenant_id, only=trigger.source_id)

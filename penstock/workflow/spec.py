@@ -101,6 +101,11 @@ class EventTrigger(BaseModel):
         """Say whether it waits for what turns of workflows themselves bring about."""
         return self.type.startswith("collection_")
 
+    @property
+    def only_subject(self) -> str | None:
+        """The one subject that it waits for, or None if there may be several."""
+        return None if self.subject is None or self.subject.endswith("*") else self.subject
+
     def matches(self, event_type: str, subject: str, source: str | None = None) -> bool:
         """Say whether an event about something, and maybe of a source, begins a turn."""
         if event_type != self.type or self.source not in (None, source):

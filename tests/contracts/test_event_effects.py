@@ -15,6 +15,7 @@ from penstock.use_cases.coordination import Coordination
 from penstock.use_cases.event_effects import Effects
 from penstock.use_cases.handle_events import Handling, handle_waiting
 from penstock.use_cases.work import Workshop, register_worker
+from penstock.use_cases.workflow_triggers import Sight, trigger_event_driven
 from penstock.workflow.workers import WorkerStatus
 from resources.control_db.inbox import SqlInbox
 from resources.control_db.store import SqlControlStore
@@ -70,6 +71,28 @@ def test_an_archive_begins_a_turn_of_who_waits_for_it(world: World) -> None:
     assert tasks_of(world.co, made)[0] == "a collect ready"
     assert world.hear("archive_discovered", "2", tenant=TenantId("other"), **ARCHIVE) == "done"
     assert len(world.co.workflows.list_turns(made)) == 1
+
+
+def test_an_event_finds_exactly_those_that_wait_for_its_subject(world: World) -> None:
+    """One subject, a beginning, or any: whoever matches is found by a look that was made for many events."""
+    subjects = (None, "a", "b", "a*", "ab", "*", "abc")
+    asked = [{"type": "archive_discovered", "subject": subject} for subject in subjects]
+    made = [create(world.co, kind="event_driven", event=event) for event in asked]
+    sight = Sight(world.co)
+    for subject in ("a", "ab", "b", "c", ""):
+        fired = trigger_event_driven(
+            world.co,
+            event_id=f"about {subject}",
+            event_type="archive_discovered",
+            subject=subject,
+            tenant=ACME,
+            source=None,
+            sight=sight,
+        )
+        events = ((each.workflow_id, each.spec.event) for each in made)
+        waited = {id_ for id_, e in events if e and e.matches("archive_discovered", subject)}
+        assert len(fired) == len(waited) >= 2
+        assert set(fired) == waited
 
 
 def test_a_collection_that_is_done_completes_its_task(world: World) -> None:
