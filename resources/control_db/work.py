@@ -40,6 +40,7 @@ from resources.control_db.work_rows import (
     assigned,
     breaker_of,
     grant_of,
+    has_ready,
     held_of,
     is_held,
     read_standing,
@@ -189,6 +190,10 @@ class SqlWork(Database):
         ahead: Mapping[str, int] | None = None,
     ) -> Granted:
         """Give tasks that are ready to those who ask, by worker id, at most so many each; in one transaction."""
+        with self._reading() as connection:
+            # Most looks find nothing, and need keep no writer waiting for that.
+            if not has_ready(connection, asking, now):
+                return Granted()
         with self._writing() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CLAIMS})

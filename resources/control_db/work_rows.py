@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, select
+from sqlalchemy import Connection, and_, literal_column, or_, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from penstock.events.envelope import NewEvent
@@ -94,8 +94,14 @@ def read_standing(
 ) -> Standing:
     """Return what an allotment is decided by at this moment; for those who ask, tasks that they can do alone."""
     workers = select(worker).where(worker.c.status != str(WorkerStatus.GONE))
-    breakers = connection.execute(select(*BREAKER_COLUMNS)).mappings()
-    counted = [breaker_of(dict(row)) for row in breakers]
+    # One that is closed, and that nobody doubts, keeps nothing back: of many thousand sources hardly any else.
+    breakers = select(*BREAKER_COLUMNS).where(
+        or_(
+            work_breaker.c.status != str(BreakerStatus.CLOSED),
+            work_breaker.c.doubted_until.is_not(None),
+        )
+    )
+    counted = [breaker_of(dict(row)) for row in connection.execute(breakers).mappings()]
     working = [worker_of(dict(row)) for row in connection.execute(workers).mappings()]
     can = None if asking is None else _can([w for w in working if w.worker_id in asking])
     return Standing(
@@ -111,6 +117,15 @@ def _can(workers: Sequence[Worker]) -> set[str]:
     """Return every capability of a task that one of these may have; ``collect:crm`` is for tasks that ``collect``."""
     names = {name for each in workers for name in each.capabilities}
     return names | {name.rpartition(":")[0] for name in names}
+
+
+def has_ready(connection: Connection, asking: Collection[str], now: datetime) -> bool:
+    """Say whether any task is ready and due that one of those who ask may be able to do."""
+    workers = select(worker).where(worker.c.worker_id.in_(sorted(asking)))
+    working = [worker_of(dict(row)) for row in connection.execute(workers).mappings()]
+    query = select(task.task_id).where(_sql(READY), task.step != str(Step.PUBLISH))
+    query = query.where(task.due_at <= now, task.capability.in_(sorted(_can(working)))).limit(1)
+    return connection.execute(query).first() is not None
 
 
 def _ready(
@@ -153,8 +168,6 @@ def _ready(
 
 
 def _sql(text: str) -> ColumnElement[bool]:
-    from sqlalchemy import literal_column
-
     return literal_column(f"workflow_task.{text}")
 
 
