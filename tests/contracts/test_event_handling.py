@@ -175,3 +175,13 @@ def test_one_server_at_a_time_runs_a_loop(control_store: SqlControlStore) -> Non
         for owner, minute in (("one", 0), ("two", 0.5), ("one", 0.5), ("two", 1.4), ("two", 1.6))
     ]
     assert took == [True, False, True, False, True]
+
+
+def test_a_lease_that_is_given_back_is_free_at_once(control_store: SqlControlStore) -> None:
+    """Its owner alone gives it back; another's word changes nothing."""
+    leases = SqlLoopLeases.from_engine(control_store.engine)
+    assert leases.take("loop", "one", now=NOW, lease_s=60)
+    leases.give_back("loop", "two")
+    assert not leases.take("loop", "two", now=NOW, lease_s=60)
+    leases.give_back("loop", "one")
+    assert leases.take("loop", "two", now=NOW, lease_s=60)
