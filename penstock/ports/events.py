@@ -115,6 +115,10 @@ class Destinations(Protocol):
         """Return those that may be sent something now, and that nobody has a lease on."""
         ...
 
+    def has_enabled(self) -> bool:
+        """Say whether anybody is to be sent anything, now or later."""
+        ...
+
     def lease(
         self, destination_id: str, owner: str, *, now: datetime, lease_s: float
     ) -> DeliveryLease | None:

@@ -193,6 +193,12 @@ class SqlDestinations(Database):
             rows = connection.execute(query.order_by(_table.destination_id)).mappings()
             return [_destination_of(row) for row in rows]
 
+    def has_enabled(self) -> bool:
+        """Say whether anybody is to be sent anything, now or later."""
+        query = select(_table.destination_id).where(_table.status == "enabled").limit(1)
+        with self._reading() as connection:
+            return connection.execute(query).first() is not None
+
     def lease(
         self, destination_id: str, owner: str, *, now: datetime, lease_s: float
     ) -> DeliveryLease | None:

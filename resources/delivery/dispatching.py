@@ -27,16 +27,21 @@ class Dispatcher:
         self._busy: set[str] = set()
         self._lock = threading.Lock()
         self._waiter: Waiter | None = None
+        self._closing = threading.Event()
 
     def dispatch(self, *, wait_s: float) -> int:
         """Begin to send to each destination that is due and at rest; return how many.
 
-        If there is none, wait for the outbox to go on first, ``wait_s`` at most.
+        If there is none, wait for the outbox to go on first, ``wait_s`` at most; so long where nobody is sent anything.
         """
         end = self._log.end()
         begun = self._begin()
         if begun:
             return begun
+        if not self._busy and not self._delivering.destinations.has_enabled():
+            # Whatever is committed meanwhile is for nobody.
+            self._closing.wait(wait_s)
+            return 0
         if self._waiter is None:
             self._waiter = self._log.waiter()
         self._waiter.wait(end.transaction, end.position, timeout_s=wait_s)
@@ -52,6 +57,7 @@ class Dispatcher:
 
     def close(self) -> None:
         """Let what is being sent come to its end, and close all connections."""
+        self._closing.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
         if self._waiter is not None:
             self._waiter.close()
