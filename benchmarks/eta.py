@@ -12,7 +12,7 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from statistics import median
 from typing import Any
@@ -25,6 +25,7 @@ from penstock.forecast.anomaly import Metric, Observation, judge
 from penstock.forecast.eta import Eta, Forecaster
 from penstock.forecast.lane_model import LaneId, LaneModel, Stage
 from penstock.forecast.policy import ForecastPolicy
+from penstock.forecast.rates import Rates, measured_rates
 from penstock.forecast.records import (
     ForecastRecord,
     is_worth_recording,
@@ -102,6 +103,7 @@ class _Watcher:
         self._took: dict[LaneId, list[float]] = defaultdict(list)
         self._landed: dict[BatchId, tuple[float, float, dict[str, tuple[float, float]]]] = {}
         self._forecaster: Forecaster | None = None
+        self._rates = Rates()
 
     def look(self) -> None:
         """Learn from what ended, and forecast what is on its way."""
@@ -113,7 +115,8 @@ class _Watcher:
         now = self._world.now
         overdue = [r for records in self._open.values() for r in records if r.p90_at < now]
         if self._forecaster is None or overdue:
-            self._forecaster = Forecaster(with_overdue(self._models.values(), overdue, now))
+            models = with_overdue(self._models.values(), overdue, now)
+            self._forecaster = Forecaster(models, self._rates)
         for eta in self._forecaster.etas(self._world.situation()):
             self._note(eta)
 
@@ -153,6 +156,7 @@ class _Watcher:
         )
         if past is not None:
             model = model.with_publishes([past])
+            self._measure(model)
         for record in self._open.pop(batch, []):
             settled = record.settled(came_at, now=world.now)
             self._replay.settled.append(settled)
@@ -172,6 +176,14 @@ class _Watcher:
                 self._replay.peers["forecasts"].append((told[0], told[1], took_s))
                 for name, (p50, p90) in told[2].items():
                     self._replay.peers[name].append((p50, p90, took_s))
+
+    def _measure(self, model: LaneModel) -> None:
+        """Measure the rates of one target anew, with what a lane of it has learnt."""
+        target = model.target_id
+        others = [m for lane, m in self._models.items() if lane != model.lane_id]
+        anew = measured_rates([model, *(each for each in others if each.target_id == target)])
+        rates = {each.name: getattr(self._rates, each.name) for each in fields(Rates)}
+        self._rates = Rates(**{k: {**v, **getattr(anew, k)} for k, v in rates.items()})
 
 
 # Figures ----------------------------------------------------------------------------------------------------

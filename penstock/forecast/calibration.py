@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import exp
+from math import exp, log
 from statistics import NormalDist
 
 import numpy as np
 
 from penstock.forecast.lane_model import SCORE_SHIFT_S, LaneId, LaneModel, Score, Stage
-from penstock.forecast.robust import Floats, recency_weights, weighted_quantile
+from penstock.forecast.robust import Floats, ordered_quantile, recency_weights
 
 MISSES_GOAL = 0.10
 """Share of forecasts whose p90 is to be missed."""
@@ -37,57 +37,86 @@ _GUESSED_SPREAD = 0.8
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Quantiles:
-    """The scores that a forecast's quantiles are taken from, and what its p90 takes besides."""
+    """How late batches like one come: what p50 and p90 take, and the scores that the risk of being late is read off."""
 
     scores: Floats
-    weights: Floats
-    p90_level: float
-    p90_shift: float
-
-    def after_s(self, point_s: float, level: float, shift: float = 0.0) -> float:
-        """Return the seconds until a batch has come with probability ``level``."""
-        score = weighted_quantile(self.scores, self.weights, level) + shift
-        return max(0.0, (point_s + SCORE_SHIFT_S) * exp(score) - SCORE_SHIFT_S)
+    """In order."""
+    reached: Floats
+    """The weights of each score and of all below it, together."""
+    p50: float
+    p90: float
+    """Scores that are told."""
 
     def p50_s(self, point_s: float) -> float:
         """Return the seconds until half of such batches have come."""
-        return self.after_s(point_s, 0.5)
+        return _seconds(point_s, self.p50)
 
     def p90_s(self, point_s: float) -> float:
         """Return the seconds until nine in ten of such batches have come."""
-        return max(self.p50_s(point_s), self.after_s(point_s, self.p90_level, self.p90_shift))
+        return _seconds(point_s, self.p90)
 
     def later_than(self, point_s: float, limit_s: float) -> float:
         """Return the probability that a batch comes after ``limit_s`` seconds, smoothed so that it is never 0 or 1."""
         if limit_s <= 0:
             return 1.0
-        limit = np.log((limit_s + SCORE_SHIFT_S) / (max(0.0, point_s) + SCORE_SHIFT_S))
-        total = float(self.weights.sum())
-        later = float(self.weights[self.scores > limit].sum())
+        limit = log((limit_s + SCORE_SHIFT_S) / (max(0.0, point_s) + SCORE_SHIFT_S))
+        total = float(self.reached[-1])
+        sooner = int(self.scores.searchsorted(limit, side="right"))
+        later = total - float(self.reached[sooner - 1]) if sooner else total
         return (later + 0.5) / (total + 1.0)
 
 
+def _seconds(point_s: float, score: float) -> float:
+    return max(0.0, (point_s + SCORE_SHIFT_S) * exp(score) - SCORE_SHIFT_S)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Pool:
+    """The scores of all lanes at one stage, together as much as a lane takes of them, and what a p90 takes besides."""
+
+    scores: Floats
+    weights: Floats
+    shift: float
+
+
 class Calibration:
-    """The scores of all lanes by stage, ready to be asked for the quantiles of one lane."""
+    """The scores of all lanes by stage, ready to be asked for the quantiles of one lane.
+
+    What was worked out is kept: in a crowd hundreds of batches ask for the same few.
+    """
 
     def __init__(self, models: Iterable[LaneModel]) -> None:
         self._models = {model.lane_id: model for model in models}
-        self._pooled = {stage: _pooled(self._models.values(), stage) for stage in Stage}
-        self._shifts = {stage: _shift(self._scores_of(stage)) for stage in Stage}
+        self._pools: dict[Stage, _Pool] = {}
+        self._known: dict[tuple[LaneId, Stage], Quantiles] = {}
 
     def quantiles(self, lane: LaneId, stage: Stage) -> Quantiles:
         """Return what the quantiles of one lane's forecasts at a stage are taken from."""
+        known = self._known.get((lane, stage))
+        if known is None:
+            known = self._known[lane, stage] = self._worked_out(lane, stage)
+        return known
+
+    def _worked_out(self, lane: LaneId, stage: Stage) -> Quantiles:
+        pool = self._pools.get(stage)
+        if pool is None:
+            pool = self._pools[stage] = self._pool(stage)
         model = self._models.get(lane)
         own = model.scores.get(stage, ()) if model else ()
-        pooled, weights = self._pooled[stage]
-        scores = np.array([score.value for score in own])
-        mine = recency_weights(len(own), _SCORES_HALF_LIFE)
-        weights = weights * (POOLED_SCORES / weights.sum())
-        return Quantiles(
-            scores=np.concatenate([scores, pooled]),
-            weights=np.concatenate([mine, weights]),
-            p90_level=_corrected(1.0 - MISSES_GOAL, own),
-            p90_shift=self._shifts[stage],
+        scores = np.concatenate([np.array([score.value for score in own]), pool.scores])
+        weights = np.concatenate([recency_weights(len(own), _SCORES_HALF_LIFE), pool.weights])
+        order = np.argsort(scores, kind="stable")
+        scores, reached = scores[order], np.cumsum(weights[order])
+        p50 = ordered_quantile(scores, reached, 0.5)
+        p90 = ordered_quantile(scores, reached, _corrected(1.0 - MISSES_GOAL, own)) + pool.shift
+        return Quantiles(scores=scores, reached=reached, p50=p50, p90=max(p50, p90))
+
+    def _pool(self, stage: Stage) -> _Pool:
+        scores, weights = _pooled(self._models.values(), stage)
+        return _Pool(
+            scores=scores,
+            weights=weights * (POOLED_SCORES / weights.sum()),
+            shift=_shift(self._scores_of(stage)),
         )
 
     def _scores_of(self, stage: Stage) -> list[Score]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import accumulate
 
 from penstock.batch.source import SourceSpec
 from penstock.forecast.calibration import Calibration, Quantiles
@@ -99,9 +101,10 @@ def expected_back(
 class Forecaster:
     """ETAs from what is remembered of the lanes. Pure: the same models and situation give the same ETAs."""
 
-    def __init__(self, models: Iterable[LaneModel]) -> None:
+    def __init__(self, models: Iterable[LaneModel], rates: Rates | None = None) -> None:
+        """Take the rates of the models where they are known; otherwise they are measured."""
         known = list(models)
-        self.rates: Rates = measured_rates(known)
+        self.rates: Rates = measured_rates(known) if rates is None else rates
         self._calibration = Calibration(known)
 
     def etas(self, situation: Situation) -> list[Eta]:
@@ -110,7 +113,7 @@ class Forecaster:
             _running(each, since, situation, self.rates) for each, since in situation.in_hand
         ]
         reachable = [place for place in situation.queue if not place.needs_person]
-        ahead = _Overtaking(situation, self.rates)
+        ahead = Overtaking(situation, self.rates)
         waiting = [_waiting(place, situation, self.rates, ahead) for place in reachable]
         turns = play(running, waiting, workers=situation.workers)
         in_hand = [
@@ -162,28 +165,30 @@ class Forecaster:
         return Stage.NEXT if turn.begins_s < _AT_ONCE_S else Stage.QUEUED
 
 
-class _Overtaking:
+class Overtaking:
     """How much of the workers goes to lanes whose new batches go before what waits already."""
 
     def __init__(self, situation: Situation, rates: Rates) -> None:
         policy = situation.policy
-        self._loads = [
-            (
+        self._mine = {
+            lane: (
                 policy.importance_weight * spec.importance
                 - policy.complexity_weight * spec.complexity,
-                lane,
                 load,
             )
             for lane, load in rates.load.items()
             if (spec := situation.specs.get(lane[0])) is not None
-        ]
+        }
+        highest = sorted(self._mine.values(), reverse=True)
+        self._scores = [-score for score, _ in highest]
+        self._loads = [0.0, *accumulate(load for _, load in highest)]
 
     def before(self, place: QueuePlace) -> float:
         """Return the load of other lanes of which a batch that landed now would have the higher score."""
-        mine = (place.state.source_id, place.state.target_id)
-        return sum(
-            load for score, lane, load in self._loads if lane != mine and score > place.score.total
-        )
+        total = place.score.total
+        load = self._loads[bisect_left(self._scores, -total)]
+        score, own = self._mine.get((place.state.source_id, place.state.target_id), (total, 0.0))
+        return max(0.0, load - own) if score > total else load
 
 
 def _job(state: PublishState) -> JobId:
@@ -217,7 +222,7 @@ def _running(state: PublishState, since: datetime, situation: Situation, rates: 
     return Running(job=_job(state), lane=lane, remaining_s=max(0.0, left_s))
 
 
-def _waiting(place: QueuePlace, situation: Situation, rates: Rates, ahead: _Overtaking) -> Waiting:
+def _waiting(place: QueuePlace, situation: Situation, rates: Rates, ahead: Overtaking) -> Waiting:
     state = place.state
     lane = (state.source_id, state.target_id)
     size = situation.sizes.get(_job(state), Size())

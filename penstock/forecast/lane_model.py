@@ -6,7 +6,7 @@ lane and no history.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -90,7 +90,11 @@ class LaneModel:
 
     def with_score(self, stage: Stage, score: Score) -> LaneModel:
         """Return the model with one more score; the oldest of its stage is forgotten."""
-        of_stage = (*self.scores.get(stage, ()), score)[-MOST_SCORES:]
+        return self.with_scores(stage, [score])
+
+    def with_scores(self, stage: Stage, scores: Sequence[Score]) -> LaneModel:
+        """Return the model with more scores of one stage; its oldest are forgotten."""
+        of_stage = (*self.scores.get(stage, ()), *scores[-MOST_SCORES:])[-MOST_SCORES:]
         return replace(self, scores={**self.scores, stage: of_stage})
 
     def to_document(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -74,10 +75,12 @@ def with_overdue(
     What is late is not known by what ended, until it ends: without this, quantiles would learn of an outage after it.
     """
     known = {model.lane_id: model for model in models}
+    late: dict[tuple[LaneId, Stage], list[Score]] = defaultdict(list)
     for record in overdue:
-        lane = record.lane_id
+        late[record.lane_id, record.stage].append(record.score_so_far(now))
+    for (lane, stage), scores in late.items():
         model = known.get(lane) or LaneModel(source_id=lane[0], target_id=lane[1])
-        known[lane] = model.with_score(record.stage, record.score_so_far(now))
+        known[lane] = model.with_scores(stage, scores)
     return list(known.values())
 
 

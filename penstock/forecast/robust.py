@@ -19,9 +19,13 @@ def weighted_quantile(values: Floats, weights: Floats, level: float) -> float:
     ``values`` is not empty; ``weights`` are not negative and not all 0.
     """
     order = np.argsort(values, kind="stable")
-    reached = np.cumsum(weights[order])
-    at = int(np.searchsorted(reached, level * reached[-1] - 1e-12))
-    return float(values[order[min(at, len(order) - 1)]])
+    return ordered_quantile(values[order], np.cumsum(weights[order]), level)
+
+
+def ordered_quantile(values: Floats, reached: Floats, level: float) -> float:
+    """Return the weighted quantile of values in order; ``reached`` are their weights, summed up to each."""
+    at = int(reached.searchsorted(level * reached[-1] - 1e-12))
+    return float(values[min(at, len(values) - 1)])
 
 
 def weighted_medians(values: Floats, weights: Floats) -> Floats:

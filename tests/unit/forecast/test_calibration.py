@@ -7,6 +7,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from penstock.forecast.calibration import Calibration
 from penstock.forecast.lane_model import LaneModel, Score, Stage, score_value
@@ -66,6 +68,30 @@ def test_the_probability_of_being_late_falls_with_the_time_that_is_left() -> Non
     assert risks[:2] == [1.0, 1.0]
     assert risks == sorted(risks, reverse=True)
     assert 0 < risks[-1] < 0.05
+
+
+@given(
+    scores=st.lists(st.floats(-3, 3), max_size=50),
+    point_s=st.floats(0, 1e6),
+    limits=st.lists(st.floats(0.001, 1e7), min_size=2, max_size=2),
+)
+def test_quantiles_and_risks_are_of_the_same_scores(
+    scores: list[float], point_s: float, limits: list[float]
+) -> None:
+    """At most half comes after the p50, at least half after just before it, and later limits are no higher risks."""
+    model = _model().with_scores(
+        Stage.QUEUED,
+        [Score(at=NOW + timedelta(minutes=n), value=v, missed=False) for n, v in enumerate(scores)],
+    )
+    quantiles = Calibration([model]).quantiles(LANE, Stage.QUEUED)
+    p50 = quantiles.p50_s(point_s)
+    assert 0 <= p50 <= quantiles.p90_s(point_s)
+    if p50 > 0:  # what is told is not before now, where half may be expected before it
+        rounded = 1e-9 * (p50 + 5)
+        assert quantiles.later_than(point_s, p50 + rounded) <= 0.5 + 1e-9
+        assert quantiles.later_than(point_s, p50 - rounded) >= 0.5 - 1e-9
+    sooner, later = sorted(limits)
+    assert quantiles.later_than(point_s, sooner) >= quantiles.later_than(point_s, later)
 
 
 def test_a_lane_is_judged_by_its_own_history_first() -> None:
