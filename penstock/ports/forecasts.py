@@ -131,6 +131,10 @@ class Forecasts(Protocol):
         """Put forecasts on record; one of the same batch, target and moment stays as it is."""
         ...
 
+    def overdue(self, *, now: datetime) -> list[ForecastRecord]:
+        """Return the forecasts, oldest first, whose p90 has passed while their batches are still on their way."""
+        ...
+
     def settle(self, *, now: datetime) -> list[ForecastRecord]:
         """Hold the forecasts of what has ended since against when it came, and return them."""
         ...

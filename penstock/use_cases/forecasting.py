@@ -5,7 +5,7 @@ Nothing here writes. Every answer takes a tenant: None is for those who run the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -14,7 +14,9 @@ from itertools import pairwise
 from penstock.errors import NotFound
 from penstock.forecast.eta import Eta, Forecaster, Situation, expected_back
 from penstock.forecast.incidents import Incident
+from penstock.forecast.lane_model import LaneModel
 from penstock.forecast.policy import ForecastPolicy
+from penstock.forecast.records import with_overdue
 from penstock.forecast.rhythm import MOST_GAPS, Rhythm, rhythm_of
 from penstock.forecast.sla import WINDOWS_S, SlaReport, sla_report
 from penstock.identity.ids import BatchId, SourceId, TargetId, TenantId
@@ -43,13 +45,20 @@ def batch_etas(
     forecasting: Forecasting, *, tenant: TenantId | None = None, source: SourceId | None = None
 ) -> list[Eta]:
     """Return the ETA of everything on its way: what workers have, then the queue by place."""
-    etas = Forecaster(forecasting.forecasts.lane_models()).etas(situation(forecasting))
+    etas = etas_by(forecasting, forecasting.forecasts.lane_models())
     return [
         eta
         for eta in etas
         if (tenant is None or eta.tenant_id == tenant)
         and (source is None or eta.source_id == source)
     ]
+
+
+def etas_by(forecasting: Forecasting, models: Iterable[LaneModel]) -> list[Eta]:
+    """Return the ETA of everything on its way by models of lanes, and by what is overdue now."""
+    now = forecasting.platform.clock.now()
+    known = with_overdue(models, forecasting.forecasts.overdue(now=now), now)
+    return Forecaster(known).etas(situation(forecasting))
 
 
 def batch_eta(forecasting: Forecasting, batch: BatchId, target: TargetId | None = None) -> Eta:

@@ -9,14 +9,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from penstock.forecast.eta import Eta, Forecaster
+from penstock.forecast.eta import Eta
 from penstock.forecast.incidents import (
     Incident,
     decide,
 )
 from penstock.forecast.lane_model import LaneId, LaneModel
 from penstock.forecast.records import ForecastRecord, is_worth_recording, recorded
-from penstock.use_cases.forecasting import Forecasting, situation
+from penstock.use_cases.forecasting import Forecasting, etas_by
 from penstock.use_cases.troubles import conditions
 
 FIRST_LOOK_DAYS = 45
@@ -46,7 +46,7 @@ def watch(forecasting: Forecasting) -> Watched:
     since = store.measured_until()
     settled = store.settle(now=now)
     models, changed = learnt(forecasting, settled, since=since, now=now)
-    etas = Forecaster(models).etas(situation(forecasting))
+    etas = etas_by(forecasting, models)
     put_on_record = _record(forecasting, etas)
     store.refresh_days(now=now)
     store.forget_forecasts(before=now - timedelta(days=forecasting.policy.keep_days))

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import (
     Connection,
+    RowMapping,
     Select,
     and_,
     case,
@@ -184,6 +185,25 @@ class SqlForecasts(SqlLaneModels, SqlHistories):
         with self._writing() as connection:
             connection.execute(insert_into(connection, forecast).on_conflict_do_nothing(), rows)
 
+    def overdue(self, *, now: datetime) -> list[ForecastRecord]:
+        """Return the forecasts, oldest first, whose p90 has passed while their batches are still on their way."""
+        same = and_(
+            publish_state.c.batch_id == forecast.c.batch_id,
+            publish_state.c.target_id == forecast.c.target_id,
+        )
+        query = (
+            select(*_COLUMNS)
+            .join(publish_state, same)
+            .where(
+                text(NOT_SETTLED),
+                forecast.c.p90_at < now,
+                publish_state.c.status.not_in([str(status) for status in SETTLED]),
+            )
+            .order_by(forecast.c.made_at, forecast.c.batch_id, forecast.c.target_id)
+        )
+        with self._reading() as connection:
+            return [_made(row) for row in connection.execute(query).mappings()]
+
     def settle(self, *, now: datetime) -> list[ForecastRecord]:
         """Hold the forecasts of what has ended since against when it came, and return them."""
         with self._writing() as connection:
@@ -287,8 +307,11 @@ def _ended(connection: Connection, now: datetime) -> list[ForecastRecord]:
     )
     settled = []
     for row in connection.execute(query).mappings():
-        values = {field.name: row[field.name] for field in fields(ForecastRecord)}
-        made = ForecastRecord(**{**values, "stage": Stage(row["stage"])})
         came = row["publish_end_timestamp"] if row["status"] == PublishStatus.COMPLETE else None
-        settled.append(replace(made, came_at=came, settled_at=now))
+        settled.append(replace(_made(row), came_at=came, settled_at=now))
     return settled
+
+
+def _made(row: RowMapping) -> ForecastRecord:
+    values = {field.name: row[field.name] for field in fields(ForecastRecord)}
+    return ForecastRecord(**{**values, "stage": Stage(row["stage"])})

@@ -155,6 +155,29 @@ def test_forecasts_are_held_against_what_came(
     assert forecasts.reliability(since=at(-1)) == []
 
 
+def test_overdue_is_what_is_on_its_way_after_its_p90(
+    store: SqlControlStore, forecasts: SqlForecasts
+) -> None:
+    """Every forecast counts whose p90 is over, as long as its batch is on its way; those of what is gone do not."""
+    gone = BatchId("crm@2020-01-01T00-00-00.000000Z")
+    first, second = admit(store, "crm", 0), admit(store, "crm", 1)
+    forecasts.record(
+        [_forecast(first, 1), _forecast(first, 0), _forecast(second, 3), _forecast(gone, 0)]
+    )
+    late_from = _forecast(first, 0).p90_at
+    assert forecasts.overdue(now=late_from) == []
+    assert forecasts.overdue(now=late_from + timedelta(seconds=1)) == [_forecast(first, 0)]
+    assert [(each.batch_id, each.made_at) for each in forecasts.overdue(now=at(60))] == [
+        (first, at(0)),
+        (first, at(1)),
+        (second, at(3)),
+    ]
+    finish(store, must_claim(store, now=at(60)), now=at(61))
+    assert [each.batch_id for each in forecasts.overdue(now=at(61))] == [second]
+    forecasts.settle(now=at(61))
+    assert [each.batch_id for each in forecasts.overdue(now=at(61))] == [second]
+
+
 def test_a_lane_is_observed_oldest_first(store: SqlControlStore, forecasts: SqlForecasts) -> None:
     """The series that anomalies are looked for in has each COMPLETE batch with its rows, refusals and seconds."""
     _publish(store, 0, rows=3)

@@ -102,6 +102,26 @@ def test_a_late_batch_is_foretold_then_found_then_over(
     assert not {IncidentKind.SLA_BREACH, IncidentKind.BREACH_FORECAST} & set(_open(forecasting))
 
 
+def test_what_is_overdue_makes_forecasts_later_before_it_has_come(
+    bench: Bench, forecasting: Forecasting
+) -> None:
+    """While batches hang for hours that used to take a minute, what lands then is not foretold to take a minute."""
+    for _ in range(9):
+        _hour(bench, forecasting)
+    bench.clock.moment += timedelta(hours=1)
+    usual = bench.land([person("ada")], at=bench.clock.moment)
+    watch(forecasting)
+    before = batch_eta(forecasting, usual.batch_id)
+    for _ in range(12):  # on record again every ten minutes, and nothing ends
+        bench.clock.moment += timedelta(minutes=10)
+        watch(forecasting)
+    after = batch_eta(forecasting, usual.batch_id)
+    assert before.p90_at is not None
+    assert after.p90_at is not None
+    assert before.p90_at - before.made_at < timedelta(minutes=5)
+    assert after.p90_at - after.made_at > timedelta(minutes=20)
+
+
 def test_a_source_that_lands_nothing_is_silent(bench: Bench, forecasting: Forecasting) -> None:
     """After a while without a batch the source is silent, until it lands one."""
     for _ in range(9):
