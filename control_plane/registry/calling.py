@@ -9,7 +9,7 @@ from fastapi.security import HTTPBearer
 
 from control_plane.registry.backend import Backend
 from control_plane.registry.documents import KEY_PATTERN
-from control_plane.web.calling import current_caller, needing, of
+from control_plane.web.calling import current_caller, needing, of, promptly
 from penstock.access.tokens import Principal
 from penstock.identity import ids
 from penstock.registry.access import Role
@@ -40,7 +40,7 @@ def backend_of(request: Request) -> Backend:
     return backend
 
 
-BackendOf = Annotated[Backend, Depends(backend_of)]
+BackendOf = Annotated[Backend, Depends(promptly(backend_of))]
 Reader = Annotated[Principal, Depends(needs(Role.READER))]
 Writer = Annotated[Principal, Depends(needs(Role.WRITER))]
 SchemaAdmin = Annotated[Principal, Depends(needs(Role.SCHEMA_ADMIN))]
@@ -154,8 +154,8 @@ def relationship_address(
     return of(relationship_stream(tenant, type_name, from_key, to_key, source=source))
 
 
-Entity = Annotated[StreamId, Depends(entity_address)]
-Relationship = Annotated[StreamId, Depends(relationship_address)]
+Entity = Annotated[StreamId, Depends(promptly(entity_address))]
+Relationship = Annotated[StreamId, Depends(promptly(relationship_address))]
 
 
 def as_caller(principal: Principal) -> Caller:

@@ -9,7 +9,7 @@ from fastapi.security import HTTPBearer
 
 from control_plane.service.looping import Loops
 from control_plane.service.services import Services
-from control_plane.web.calling import current_caller, needing
+from control_plane.web.calling import current_caller, needing, promptly
 from control_plane.web.problem_responses import refused
 from penstock.access.control import ControlRole
 from penstock.access.tokens import Principal
@@ -62,9 +62,9 @@ def for_all(principal: Principal) -> None:
         )
 
 
-ServicesOf = Annotated[Services, Depends(services_of)]
-SightOf = Annotated[Sight, Depends(sight_of)]
-LoopsOf = Annotated[Loops, Depends(loops_of)]
+ServicesOf = Annotated[Services, Depends(promptly(services_of))]
+SightOf = Annotated[Sight, Depends(promptly(sight_of))]
+LoopsOf = Annotated[Loops, Depends(promptly(loops_of))]
 WorkerCaller = Annotated[Principal, Depends(needs(ControlRole.WORKER))]
 Viewer = Annotated[Principal, Depends(needs(ControlRole.VIEWER))]
 Operator = Annotated[Principal, Depends(needs(ControlRole.OPERATOR))]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import orjson
 from fastapi import Request, Security
@@ -16,6 +17,7 @@ from penstock.access.tokens import Principal, Rank
 from penstock.registry.problems import Problem, ProblemKind
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class StrictRequest(Request):
@@ -41,19 +43,29 @@ class StrictRoute(APIRoute):
         return strictly
 
 
+def promptly(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Have a dependency that waits for nothing called where it is: FastAPI hands plain functions to a thread, each."""
+
+    @wraps(function)
+    async def called(*args: P.args, **kwargs: P.kwargs) -> T:
+        return function(*args, **kwargs)
+
+    return called
+
+
 def current_caller(request: Request) -> Principal | None:
     """Return who is calling, by bearer token or by a page's session; None for nobody."""
     principal: Principal | None = request.scope["state"]["principal"]
     return principal
 
 
-def needing(shown: HTTPBearer) -> Callable[[Rank], Callable[..., Principal]]:
+def needing(shown: HTTPBearer) -> Callable[[Rank], Callable[..., Coroutine[Any, Any, Principal]]]:
     """Return ``needs``, which makes dependencies of handlers; ``shown`` is how the OpenAPI description says it."""
 
-    def needs(role: Rank) -> Callable[..., Principal]:
+    def needs(role: Rank) -> Callable[..., Coroutine[Any, Any, Principal]]:
         """Return a dependency that lets in who has at least this role."""
 
-        def check(request: Request, _shown: Any = Security(shown)) -> Principal:  # noqa: B008  as FastAPI has it
+        async def check(request: Request, _shown: Any = Security(shown)) -> Principal:  # noqa: B008  as FastAPI has it
             principal = current_caller(request)
             assert principal is not None, "the gate lets nobody in here without a token"
             if not principal.role.includes(role):
