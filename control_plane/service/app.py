@@ -28,6 +28,7 @@ from control_plane.service.loops import (
 )
 from control_plane.service.loops import forecasts as forecasts_loop
 from control_plane.service.loops import metrics as metric_loop
+from control_plane.service.loops import told_triggers as told_loop
 from control_plane.service.loops import work as work_loops
 from control_plane.service.loops import workflows as workflow_loop
 from control_plane.service.openapi import ABOUT_API
@@ -83,6 +84,7 @@ PAGES: tuple[APIRouter, ...] = (*dashboard.pages, status.router)
 LOOPS: tuple[Loop, ...] = (
     *work_loops.loops,
     workflow_loop.loop,
+    told_loop.loop,
     forecasts_loop.loop,
     event_delivery.loop,
     event_handling.loop,

@@ -46,6 +46,18 @@ class EventLog(Protocol):
         ...
 
 
+class LogPlace(Protocol):
+    """Where somebody who follows the outbox has come to, as stored."""
+
+    def get(self) -> OutboxCursor:
+        """Return the place, the beginning before the first move."""
+        ...
+
+    def move(self, *, since: OutboxCursor, to: OutboxCursor) -> bool:
+        """Go on to a place; False, and nothing done, unless it is still ``since``."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeliveryLease:
     """One server's hold on one destination."""

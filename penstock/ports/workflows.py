@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from penstock.identity.ids import SourceId, TenantId
+from penstock.identity.ids import BatchId, SourceId, TenantId
 from penstock.ports.audit_log import AuditEntry
 from penstock.publish.state import PublishState
 from penstock.workflow.change import Case, Change
@@ -52,7 +52,8 @@ class Workflows(Protocol):
     def create(self, change: Change, *, act: AuditEntry) -> Workflow:
         """Store a new workflow, its first turn, events and act; or return the one that has its idempotency key.
 
-        Of several that ask with the same key at once, one makes it and all get the same.
+        One that waits for what Penstock tells hears what is told from then on. Of several that ask with the same key at
+        once, one makes it and all get the same.
         """
         ...
 
@@ -128,8 +129,15 @@ class Workflows(Protocol):
         """Return workflows whose schedule is due, the longest overdue first."""
         ...
 
-    def waiting_for_event(self, event_type: str) -> list[Workflow]:
-        """Return the event-driven workflows that have not ended and wait for a type of event."""
+    def waiting_for_event(self, *event_types: str) -> list[Workflow]:
+        """Return the event-driven workflows that have not ended and wait for one of some types of events."""
+        ...
+
+    def behind_batch(self, batch: BatchId) -> list[Workflow]:
+        """Return the event-driven workflows that have, or had, a task that a batch is of, ended or not.
+
+        It is of those that say so, and of those that collect its source at its very moment.
+        """
         ...
 
     def with_queued_triggers(self, *, limit: int) -> list[Workflow]:

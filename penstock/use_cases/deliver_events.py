@@ -191,14 +191,21 @@ def _ended(failed: Destination | None, now: datetime) -> AuditEntry | None:
 
 
 def remove_old_events(
-    log: EventLog, destinations: Destinations, policy: DeliveryPolicy, now: datetime
+    log: EventLog,
+    destinations: Destinations,
+    policy: DeliveryPolicy,
+    now: datetime,
+    *,
+    needed_from: OutboxCursor | None = None,
 ) -> int:
     """Remove events that are old and that every enabled destination has been sent; return how many.
 
-    After ``hold_events_s`` no destination holds them any longer.
+    ``needed_from`` is the place after which somebody else needs them. After ``hold_events_s`` nobody holds them any
+    longer.
     """
+    places = (oldest_needed(destinations.find()), needed_from)
     return log.remove(
         older_than=now - timedelta(seconds=policy.keep_events_s),
-        up_to=oldest_needed(destinations.find()),
+        up_to=min((place for place in places if place is not None), default=None),
         held_until=now - timedelta(seconds=policy.hold_events_s),
     )

@@ -9,6 +9,7 @@ from heapq import merge
 from operator import itemgetter
 
 from penstock.batch.source import SourceSpec
+from penstock.events.envelope import OutboxCursor
 from penstock.identity.ids import TenantId
 from penstock.use_cases.coordination import Coordination
 from penstock.workflow.records import Trigger, Workflow
@@ -24,8 +25,10 @@ class Sight:
     For acting on many events that came in before it was made, most of which begin nothing.
     """
 
-    def __init__(self, co: Coordination) -> None:
+    def __init__(self, co: Coordination, waiting: Sequence[Workflow] | None = None) -> None:
+        """See what there is; ``waiting`` are all who wait for any event that is looked for, where they are known."""
         self._co = co
+        self._all = waiting
         self._waiting: dict[str, _ForType] = {}
 
     @cached_property
@@ -36,9 +39,15 @@ class Sight:
     def may_wait_for(self, event_type: str, subject: str) -> list[Workflow]:
         """Return all workflows that wait for an event of a type about a subject, and maybe others, by id."""
         if event_type not in self._waiting:
-            found = self._co.workflows.waiting_for_event(event_type)
-            self._waiting[event_type] = _ForType(found)
+            self._waiting[event_type] = _ForType(self._who_waits(event_type))
         return self._waiting[event_type].about(subject)
+
+    def _who_waits(self, event_type: str) -> list[Workflow]:
+        if self._all is None:
+            return self._co.workflows.waiting_for_event(event_type)
+        return [
+            w for w in self._all if w.spec.event is not None and w.spec.event.type == event_type
+        ]
 
 
 class _ForType:
@@ -68,22 +77,23 @@ def trigger_event_driven(
     source: str | None,
     cause: Workflow | None = None,
     sight: Sight | None = None,
+    heard_to: OutboxCursor | None = None,
 ) -> list[str]:
     """Begin a turn of every workflow that waits for an event, or queue or drop it; returns the workflows' ids.
 
     ``event_id`` is unique among all events, whoever sent them: handling one again changes nothing. ``source`` is the
     one that the event is about, if it is about one; ``cause`` the workflow whose task it tells of. One that waits for
     such events itself sets off none, so that no workflow ever sets off itself, nor two of them each other. ``sight`` is
-    what somebody has seen since the event came in; without one it is looked up.
+    what somebody has seen since the event came in; without one it is looked up. ``heard_to`` is where the event stands
+    in the outbox, if it is one that Penstock tells.
     """
     fired: list[str] = []
-    if cause is not None and cause.spec.event is not None and cause.spec.event.is_of_work:
+    if cause is not None and sets_off_none(cause):
         return fired
     sight = Sight(co) if sight is None else sight
     for workflow in sight.may_wait_for(event_type, subject):
         event = workflow.spec.event
-        mine = tenant in (workflow.tenant_id, PLATFORM_TENANT)
-        if event is None or not mine or not event.matches(event_type, subject, source):
+        if event is None or not waits_for(workflow, event_type, subject, tenant, source):
             continue
         trigger = Trigger(
             trigger_id=f"event:{event_id}"[:255],
@@ -92,9 +102,23 @@ def trigger_event_driven(
             subject=subject[:1024],
             source_id=source if event.only_its_source else None,
         )
-        _fire(co, workflow, trigger, sight.declared)
+        _fire(co, workflow, trigger, sight.declared, heard_to=heard_to)
         fired.append(workflow.workflow_id)
     return fired
+
+
+def sets_off_none(cause: Workflow) -> bool:
+    """Say whether what a workflow brings about begins no turn of any: it waits for such events itself."""
+    return cause.spec.event is not None and cause.spec.event.is_of_work
+
+
+def waits_for(
+    workflow: Workflow, event_type: str, subject: str, tenant: TenantId, source: str | None
+) -> bool:
+    """Say whether a workflow waits for an event of a tenant about something, and maybe of a source."""
+    event = workflow.spec.event
+    mine = tenant in (workflow.tenant_id, PLATFORM_TENANT)
+    return event is not None and mine and event.matches(event_type, subject, source)
 
 
 def begin_scheduled(co: Coordination, *, limit: int) -> int:
@@ -128,13 +152,20 @@ def _fire(
     declared: Sequence[SourceSpec],
     *,
     next_due_at: datetime | None = None,
+    heard_to: OutboxCursor | None = None,
 ) -> None:
     now = co.now()
     chosen = _chosen(workflow, trigger, declared)
     co.workflows.change(
         workflow.workflow_id,
         lambda case: triggered(
-            case, trigger, chosen, now=now, new_id=co.new_id, next_due_at=next_due_at
+            case,
+            trigger,
+            chosen,
+            now=now,
+            new_id=co.new_id,
+            next_due_at=next_due_at,
+            heard_to=heard_to,
         ),
         triggers=[trigger.trigger_id],
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from penstock.events.envelope import OutboxCursor
 from penstock.identity.ids import BatchId, SourceId, TenantId
 from penstock.workflow.spec import Compensation, WorkflowSpec
 from penstock.workflow.status import (
@@ -66,6 +67,8 @@ class Workflow:
     queued_triggers: tuple[Trigger, ...] = ()
     """What fired while it could not begin a turn, oldest first."""
     dropped_triggers: int = 0
+    heard_to: OutboxCursor | None = None
+    """Of one that waits for what Penstock tells: what is told up to there begins nothing of it (any more)."""
     trouble: Trouble | None = None
     """Why it is failed, or its last turn failed."""
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import TypeVar
 
+from penstock.workflow.awaited import AWAITED, NOT_AWAITED, Origin
 from penstock.workflow.status import (
     TASK_TRANSITIONS,
     TURN_TRANSITIONS,
@@ -26,7 +27,7 @@ from penstock.workflow.status import (
 
 _KINDS = {
     WorkflowKind.SCHEDULED: "A turn begins whenever its cron expression (UTC) is due.",
-    WorkflowKind.EVENT_DRIVEN: "A turn begins whenever an event of its type and subject comes in.",
+    WorkflowKind.EVENT_DRIVEN: "A turn begins whenever an event of its type and subject comes in or is told.",
     WorkflowKind.ON_DEMAND: "Its only turn begins when it is created.",
     WorkflowKind.RECOVERY: "The same, of its own kind: with limits and a priority of its own, for catching up.",
 }
@@ -34,6 +35,12 @@ _STEPS = {
     Step.COLLECT: "A worker extracts the source at a moment.",
     Step.TRANSFORM: "A worker lands what was extracted as a batch.",
     Step.PUBLISH: "Nobody is given it: it follows its batch through the queue to all targets.",
+}
+_BEHIND = {
+    Origin.OUTSIDE: "somebody outside, or a person",
+    Origin.TASK: "the workflow of the task",
+    Origin.BATCH: "the workflow that collected the batch or, of a correction, what it corrects",
+    Origin.WORKFLOW: "the workflow that it is about",
 }
 _WORKFLOW = {
     WorkflowStatus.WAITING: "For its next turn.",
@@ -108,6 +115,7 @@ def workflow_states_page() -> str:
         *_head(),
         *_table("Kinds", "kind", _KINDS),
         *_table("Steps", "step", _STEPS),
+        *_events(),
         *_machine("workflow", WORKFLOW_TRANSITIONS, _WORKFLOW, _WORKFLOW_MOVES),
         *_machine("turn", TURN_TRANSITIONS, _TURN, _TURN_MOVES),
         *_machine("task", TASK_TRANSITIONS, _TASK, _TASK_MOVES),
@@ -137,6 +145,27 @@ def _table(title: str, column: str, rows: Mapping[_S, str]) -> Iterator[str]:
     yield f"| {column} | what it means |"
     yield "|---|---|"
     yield from (f"| `{name}` | {meaning} |" for name, meaning in rows.items())
+    yield ""
+
+
+def _events() -> Iterator[str]:
+    yield "## Events that begin a turn"
+    yield ""
+    yield "An event-driven workflow waits for one type of event, whose `event.type` is one of these. The first"
+    yield "ones come in; the others Penstock tells, and a workflow hears what is told after it was made. No"
+    yield "workflow sets off itself, nor two each other: where it is known who is behind an event, it begins no"
+    yield "turn if that is an event-driven workflow that waits for such events, too."
+    yield ""
+    yield "| event | it begins a turn when | who is behind it |"
+    yield "|---|---|---|"
+    for name, awaited in AWAITED.items():
+        yield f"| `{name}` | {awaited.when} | {_BEHIND[awaited.origin]} |"
+    yield ""
+    yield "No workflow can wait for the others:"
+    yield ""
+    yield "| event | why not |"
+    yield "|---|---|"
+    yield from (f"| `{name}` | {why[0].upper()}{why[1:]}. |" for name, why in NOT_AWAITED.items())
     yield ""
 
 

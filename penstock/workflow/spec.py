@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Annotated, Literal, Self, assert_never
+from typing import Annotated, Self, assert_never
 
 from pydantic import (
     AfterValidator,
@@ -22,6 +22,7 @@ from penstock.batch.source import SourceSpec
 from penstock.identity import ids
 from penstock.identity.ids import SourceId, TenantId
 from penstock.strict import Flag, Number, Whole
+from penstock.workflow.awaited import AWAITED, AwaitedType, Origin
 from penstock.workflow.status import Step, WorkflowKind
 
 STEPS = (Step.COLLECT, Step.TRANSFORM, Step.PUBLISH)
@@ -76,12 +77,10 @@ class Selector(BaseModel):
 
 
 class EventTrigger(BaseModel):
-    """Which events that come in begin a turn."""
+    """Which events begin a turn: some that come in, and some that Penstock tells."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    type: Literal[
-        "archive_discovered", "collection_completed", "collection_failed", "worker_status_changed"
-    ]
+    type: AwaitedType
     """Those of a collection begin a turn once they have taken effect on their task."""
     subject: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = None
     """Exactly, or with ``*`` at its end everything that begins so; without one, whatever it is about."""
@@ -92,14 +91,19 @@ class EventTrigger(BaseModel):
 
     @model_validator(mode="after")
     def _about_a_source(self) -> Self:
-        if self.type == "worker_status_changed" and (self.source or self.only_its_source):
-            raise ValueError("worker_status_changed is about no source")
+        if not AWAITED[self.type].has_source and (self.source or self.only_its_source):
+            raise ValueError(f"{self.type} is about no source")
         return self
 
     @property
     def is_of_work(self) -> bool:
         """Say whether it waits for what turns of workflows themselves bring about."""
-        return self.type.startswith("collection_")
+        return AWAITED[self.type].origin is not Origin.OUTSIDE
+
+    @property
+    def is_told(self) -> bool:
+        """Say whether it waits for what Penstock itself tells, and not for what comes in."""
+        return not AWAITED[self.type].comes_in
 
     @property
     def only_subject(self) -> str | None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from penstock.batch.source import SourceSpec
-from penstock.events.envelope import NewEvent
+from penstock.events.envelope import NewEvent, OutboxCursor
 from penstock.workflow import telling
 from penstock.workflow.change import (
     Case,
@@ -51,9 +51,17 @@ def triggered(
     now: datetime,
     new_id: Callable[[], str],
     next_due_at: datetime | None = None,
+    heard_to: OutboxCursor | None = None,
 ) -> Change | None:
-    """Return what a trigger does: it begins a turn, waits, or is dropped; None where it has had its effect already."""
+    """Return what a trigger does: it begins a turn, waits, or is dropped; None where it has had its effect already.
+
+    ``heard_to`` is where it stands in the outbox, if it is from there.
+    """
     workflow = case.workflow
+    if heard_to is not None:
+        if workflow.heard_to is not None and heard_to <= workflow.heard_to:
+            return None
+        workflow = replace(workflow, heard_to=heard_to)
     if next_due_at is not None:
         workflow = replace(workflow, next_due_at=next_due_at)
     queued = workflow.queued_triggers

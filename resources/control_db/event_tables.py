@@ -104,3 +104,12 @@ loop_lease = Table(
     Column("until", UtcTimestamp, nullable=False),
 )
 """What one server at a time does."""
+
+loop_place = Table(
+    "loop_place",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("transaction_id", BigInteger, nullable=False),
+    Column("position", BigInteger, nullable=False),
+)
+"""Up to where what follows the outbox has come."""

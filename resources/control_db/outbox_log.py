@@ -44,9 +44,7 @@ class SqlEventLog(Database):
     def end(self) -> OutboxCursor:
         """Return the place behind all that can be read now."""
         with self._reading() as connection:
-            query = readable(connection, outbox_event, _places())
-            last = query.order_by(_log.transaction_id.desc(), _log.position.desc()).limit(1)
-            return _cursor_of(connection.execute(last).first())
+            return readable_end(connection)
 
     def place_of(self, event_id: str) -> OutboxCursor | None:
         """Return where an event is, or None of one that is not there (any more)."""
@@ -97,9 +95,10 @@ class SqlEventLog(Database):
         return Waiter(self.engine, outbox_event, CHANNEL)
 
 
-def end_in(connection: Connection) -> OutboxCursor:
-    """Return the place behind all that is there, in a transaction."""
-    last = _places().order_by(_log.transaction_id.desc(), _log.position.desc()).limit(1)
+def readable_end(connection: Connection) -> OutboxCursor:
+    """Return the place behind all that can be read now, in a transaction: what is not told yet comes after it."""
+    query = readable(connection, outbox_event, _places())
+    last = query.order_by(_log.transaction_id.desc(), _log.position.desc()).limit(1)
     return _cursor_of(connection.execute(last).first())
 
 

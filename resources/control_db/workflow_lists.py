@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Select, and_, exists, func, or_, select, text, tuple_
 
 from penstock.errors import NotFound
+from penstock.identity.ids import BatchId, split_batch_id
 from penstock.ports.workflows import Followed, Place, WorkflowFilter
 from penstock.publish.state import SETTLED, PublishState
 from penstock.workflow.records import Task, Turn, Workflow
@@ -164,16 +165,28 @@ class SqlWorkflowLists(Database):
         )
         return self._workflows(query)
 
-    def waiting_for_event(self, event_type: str) -> list[Workflow]:
-        """Return the event-driven workflows that have not ended and wait for a type of event."""
+    def waiting_for_event(self, *event_types: str) -> list[Workflow]:
+        """Return the event-driven workflows that have not ended and wait for one of some types of events."""
         query = (
             select(workflow)
             .where(workflow.c.kind == str(WorkflowKind.EVENT_DRIVEN))
             .where(workflow.c.status.in_(_WAITING_FOR_EVENTS))
-            .where(workflow.c.spec["event"]["type"].as_string() == event_type)
+            .where(workflow.c.spec["event"]["type"].as_string().in_(event_types))
             .order_by(workflow.c.workflow_id)
         )
         return self._workflows(query)
+
+    def behind_batch(self, batch: BatchId) -> list[Workflow]:
+        """Return the event-driven workflows that have, or had, a task that a batch is of, ended or not."""
+        source, moment = split_batch_id(batch)
+        task = workflow_task.c
+        driven = task.kind == str(WorkflowKind.EVENT_DRIVEN)
+        says_so = select(task.workflow_id).where(driven, task.batch_id == batch)
+        of_moment = select(task.workflow_id).where(
+            driven, task.source_id == source, task.moment == moment
+        )
+        query = select(workflow).where(workflow.c.workflow_id.in_(says_so.union(of_moment)))
+        return self._workflows(query.order_by(workflow.c.workflow_id))
 
     def with_queued_triggers(self, *, limit: int) -> list[Workflow]:
         """Return workflows that are WAITING though something has fired meanwhile."""

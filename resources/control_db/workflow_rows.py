@@ -9,6 +9,7 @@ from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
 
+from penstock.events.envelope import OutboxCursor
 from penstock.identity.ids import BatchId, SourceId, TenantId
 from penstock.workflow.records import Task, Trigger, Trouble, Turn, Workflow
 from penstock.workflow.spec import Compensation, WorkflowSpec
@@ -17,7 +18,7 @@ from resources.control_db.rows import storable_json, storable_text
 
 _TASK = tuple(field.name for field in fields(Task) if field.name != "trouble")
 _TURN = tuple(field.name for field in fields(Turn) if field.name not in {"trouble", "trigger"})
-_PLAIN = {"trouble", "spec", "queued_triggers"}
+_PLAIN = {"trouble", "spec", "queued_triggers", "heard_to"}
 _WORKFLOW = tuple(field.name for field in fields(Workflow) if field.name not in _PLAIN)
 
 
@@ -29,6 +30,7 @@ def workflow_of(row: Mapping[Any, Any]) -> Workflow:
         **values,
         spec=_spec_of(json.dumps(row["spec"])),
         queued_triggers=tuple(_trigger_of(each) for each in row["queued_triggers"]),
+        heard_to=_heard_to(row),
         trouble=_trouble_of(row),
     )
 
@@ -54,7 +56,15 @@ def workflow_columns(workflow: Workflow) -> dict[str, Any]:
         "spec": storable_json(workflow.spec.model_dump(mode="json")),
         "queued_triggers": [_trigger_json(each) for each in workflow.queued_triggers],
         "queued_count": len(workflow.queued_triggers),
+        "heard_transaction": None if workflow.heard_to is None else workflow.heard_to.transaction,
+        "heard_position": None if workflow.heard_to is None else workflow.heard_to.position,
     }
+
+
+def _heard_to(row: Mapping[Any, Any]) -> OutboxCursor | None:
+    if row["heard_position"] is None:
+        return None
+    return OutboxCursor(transaction=row["heard_transaction"], position=row["heard_position"])
 
 
 def turn_of(row: Mapping[Any, Any]) -> Turn:

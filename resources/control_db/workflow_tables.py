@@ -68,6 +68,8 @@ workflow = Table(
     Column("queued_triggers", json_type(), nullable=False),  # what fired meanwhile, oldest first
     Column("queued_count", Integer, nullable=False),
     Column("dropped_triggers", BigInteger, nullable=False),
+    Column("heard_transaction", BigInteger),  # of one that waits for what is told: its place in the
+    Column("heard_position", BigInteger),  # outbox, up to which that begins nothing (any more)
     Column("error_code", Text),
     Column("error_message", Text),
     CheckConstraint(_in("kind", [str(kind) for kind in WorkflowKind]), name="kind"),
@@ -144,6 +146,7 @@ workflow_task = Table(
     Index("ix_workflow_task_workflow_id", "workflow_id", "status"),
     Index("ix_workflow_task_source_id", "source_id", "workflow_id"),
     Index("ix_workflow_task_batch_id", "batch_id"),
+    Index("ix_workflow_task_moment", "source_id", "moment"),
     Index(
         "ix_workflow_task_ready",
         "capability",

@@ -18,6 +18,7 @@ from penstock.workflow.status import TaskStatus
 from resources.control_db.audit_log import add_act
 from resources.control_db.engine import insert_into
 from resources.control_db.outbox import add_events
+from resources.control_db.outbox_log import readable_end
 from resources.control_db.workflow_lists import SqlWorkflowLists
 from resources.control_db.workflow_rows import (
     task_columns,
@@ -35,8 +36,8 @@ class SqlWorkflows(SqlWorkflowLists):
 
     def create(self, change: Change, *, act: AuditEntry) -> Workflow:
         """Store a new workflow, its first turn, events and act; or return the one that has its idempotency key."""
-        new = change.workflow
         with self._writing() as connection:
+            new = _listening(connection, change.workflow)
             statement = insert_into(connection, workflow).on_conflict_do_nothing()
             answer = connection.execute(
                 statement.returning(workflow.c.workflow_id), workflow_columns(new)
@@ -90,6 +91,13 @@ class SqlWorkflows(SqlWorkflowLists):
         """Return a workflow with its last turn and all tasks of that, or raise ``NotFound``."""
         with self._reading() as connection:
             return _read_case(connection, workflow_id, None, ())
+
+
+def _listening(connection: Connection, new: Workflow) -> Workflow:
+    """Return a new workflow as it is stored: one that waits for what is told hears what comes after this."""
+    if new.spec.event is None or not new.spec.event.is_told:
+        return new
+    return replace(new, heard_to=readable_end(connection))
 
 
 def _read_case(

@@ -13,8 +13,9 @@ from penstock.registry.events import Cursor
 from resources.control_db.inbox import SqlInbox
 from resources.control_db.outbox_log import SqlEventLog
 from resources.control_db.store import SqlControlStore
+from resources.control_db.workflows import SqlWorkflows
 from resources.registry.store import SqlRegistryStore
-from tests.contracts.control_values import NOW
+from tests.contracts.control_values import NOW, batch_id
 from tests.contracts.registry_values import create, entity
 
 
@@ -73,4 +74,16 @@ def test_types_and_sources_are_looked_up(new_control_url: Callable[[str], str]) 
     )
     assert "(tenant_id=? AND type_name=? AND source_id>?)" in said
     assert "SCAN registry_entity" not in said
+    store.close()
+
+
+def test_who_is_behind_a_batch_is_looked_up(new_control_url: Callable[[str], str]) -> None:
+    """However many tasks there were, those of a batch are found by its name, or by its source and moment."""
+    store = SqlControlStore(new_control_url("sqlite"))
+    workflows = SqlWorkflows.from_engine(store.engine)
+    said = plans(store.engine, lambda: workflows.behind_batch(batch_id("a", 1)))
+    assert "ix_workflow_task_batch_id (batch_id=?)" in said
+    assert "ix_workflow_task_moment (source_id=? AND moment=?)" in said
+    assert "SCAN workflow_task" not in said
+    assert "SCAN workflow\n" not in said
     store.close()

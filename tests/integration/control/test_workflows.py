@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
+from control_plane.service.loops import told_triggers as told_loop
 from penstock.batch.source import SourceSpec
 from penstock.identity.ids import SourceId, TenantId
 from resources.wiring import open_coordination
@@ -169,3 +171,26 @@ def test_a_viewer_looks_and_does_nothing(server: ControlServer) -> None:
     ):
         options = {"json": BODY} if path == "/workflows" else {}
         assert _ask(server, method, path, role="viewer", **options)[0] == 403
+
+
+def test_a_workflow_waits_for_what_happens(server: ControlServer) -> None:
+    """One that waits for a source to go on begins as it does; an event that could set it off in circles is refused."""
+    source = {"type": "source_resumed", "source": "a"}
+    made = _made(server, kind="event_driven", event=source)
+    for way in ("pause", "resume"):
+        status, _ = _ask(server, "POST", f"/sources/a/{way}", json={"reason": "it is moved"})
+        assert status == 200
+    give_up_at = time.monotonic() + 60
+    while told_loop.run_once(server.services) or not _turns(server, made):
+        assert time.monotonic() < give_up_at, "what was told cannot be read"
+    assert _turns(server, made)[0]["event_type"] == "source_resumed"
+    bad = {**BODY, "kind": "event_driven", "event": {"type": "task_completed"}}
+    status, problem = _ask(server, "POST", "/workflows", json=bad)
+    assert status == 400
+    assert "it is a step within a turn: wait for workflow_completed" in str(problem)
+    assert "It can wait for: archive_discovered, collection_completed" in str(problem)
+
+
+def _turns(server: ControlServer, workflow_id: str) -> list[dict[str, Any]]:
+    turns: list[dict[str, Any]] = _ask(server, "GET", f"/workflows/{workflow_id}")[1]["last_turns"]
+    return turns
