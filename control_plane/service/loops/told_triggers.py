@@ -14,6 +14,8 @@ from resources.wiring import open_coordination
 NAME = "told_triggers"
 _LEASE_S = 30.0
 _OWNER = owner_name()
+_has_lease: set[int] = set()
+"""Servers of this process that have had the lease, and give it back at their end."""
 
 
 def run_once(services: Services) -> bool:
@@ -23,18 +25,27 @@ def run_once(services: Services) -> bool:
 
 def following_of(services: Services) -> Following:
     """Return what following the outbox for workflows needs."""
-    leases = SqlLoopLeases.from_engine(services.engine)
     return Following(
         coordination=open_coordination(services.platform),
         log=SqlEventLog.from_engine(services.engine),
         place=SqlLogPlace.named(services.engine, NAME),
-        is_ours=lambda: leases.take(NAME, _OWNER, now=services.clock.now(), lease_s=_LEASE_S),
+        is_ours=lambda: _take(services),
     )
+
+
+def _take(services: Services) -> bool:
+    leases, now = SqlLoopLeases.from_engine(services.engine), services.clock.now()
+    if not leases.take(NAME, _OWNER, now=now, lease_s=_LEASE_S):
+        return False
+    _has_lease.add(id(services))
+    return True
 
 
 def close(services: Services) -> None:
     """Leave the lease to other servers."""
-    SqlLoopLeases.from_engine(services.engine).give_back(NAME, _OWNER)
+    if id(services) in _has_lease:
+        _has_lease.discard(id(services))
+        SqlLoopLeases.from_engine(services.engine).give_back(NAME, _OWNER)
 
 
 loop = Loop(name=NAME, run_once=run_once, close=close)
