@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from penstock.errors import BadEvent
 from penstock.events.catalogue import heard
 from penstock.events.envelope import OutboxEvent
 from penstock.identity.ids import TenantId
+from penstock.identity.trace import read_trace_parent
 
 STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
@@ -20,7 +20,6 @@ MAX_DATA_BYTES = 64 * 1024
 """Longer data is refused."""
 MAX_DEPTH = 16
 """Deeper data is refused."""
-_TRACE_PARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _LONGEST = {"id": 255, "source": 500, "type": 63, "subject": 500}
 
 
@@ -93,7 +92,7 @@ def _read(attributes: Mapping[str, Any], data: object, now: datetime) -> Heard:
         time=_moment(attributes["time"]) if attributes.get("time") is not None else now,
         data=checked.as_json(),
         tenant_id=None if "tenant" not in attributes else TenantId(_text(attributes, "tenant")),
-        trace_parent=_trace_parent(attributes.get("traceparent")),
+        trace_parent=read_trace_parent(attributes.get("traceparent")),
     )
 
 
@@ -113,10 +112,6 @@ def _moment(value: object) -> datetime:
     if moment is None or moment.tzinfo is None:
         raise BadEvent("time has to be an RFC 3339 moment with its zone: 2026-11-20T19:24:14Z")
     return moment
-
-
-def _trace_parent(value: object) -> str | None:
-    return value if isinstance(value, str) and _TRACE_PARENT.fullmatch(value) else None
 
 
 def _check_depth(data: object, left: int = MAX_DEPTH) -> None:
