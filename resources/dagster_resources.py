@@ -7,17 +7,21 @@ object store is S3 imports it (``dagster_s3.py``).
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from dagster import ConfigurableResource
 from pydantic import Field
 
+from penstock.identity.trace import read_trace_parent
 from resources.settings import Settings
 
 if TYPE_CHECKING:
     from penstock.ports.object_store import ObjectStore
     from penstock.use_cases.platform import Platform
 
+TRACE_TAG = "penstock/trace_parent"
+"""The tag of a run whose work belongs to a trace: its W3C trace context."""
 _lock = threading.Lock()
 _opened: dict[str, Platform] = {}
 
@@ -49,6 +53,11 @@ class PlatformResource(ConfigurableResource["PlatformResource"]):
     def _objects(self, _settings: Settings) -> ObjectStore | None:
         """Return the object store to open the platform on; None for the one that the settings name."""
         return None
+
+
+def trace_of(tags: Mapping[str, str]) -> str | None:
+    """Return the trace that a run belongs to, as its tags say; None if they name none, or none that is one."""
+    return read_trace_parent(tags.get(TRACE_TAG))
 
 
 def platform_resource(settings: Settings) -> PlatformResource:

@@ -30,6 +30,13 @@ class _Told:
     def note(self, **attributes: Attribute) -> None:
         self._span.set_attributes({_PREFIX + name: value for name, value in attributes.items()})
 
+    @property
+    def trace_parent(self) -> str | None:
+        context = self._span.get_span_context()
+        if not context.is_valid:
+            return None
+        return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+
 
 class OtelTracer:
     """:class:`penstock.ports.tracing.Tracer` over OpenTelemetry."""

@@ -20,7 +20,7 @@ from penstock.workflow.reconcile import RunFate
 from penstock.workflow.status import Step, TaskStatus
 from penstock.workflow.tasks import Report
 from penstock.workflow.workers import EVERY_TENANT, WorkerKind
-from resources.dagster_resources import PlatformResource
+from resources.dagster_resources import TRACE_TAG, PlatformResource
 from resources.settings import Settings
 from sensors.workflow_runs import (
     ATTEMPT_TAG,
@@ -119,6 +119,8 @@ def _run_request(grant: Grant) -> dg.RunRequest:
         "penstock/step": str(grant.step),
         "dagster/priority": "5",
     }
+    if grant.trace_parent is not None:
+        tags[TRACE_TAG] = grant.trace_parent
     config = {"task_id": grant.task_id, "fencing_token": grant.fencing_token}
     return dg.RunRequest(
         run_key=f"{grant.task_id}/{grant.attempt}",

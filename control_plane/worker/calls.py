@@ -18,6 +18,7 @@ from urllib.parse import quote
 import httpx
 
 from penstock.errors import PenstockError
+from penstock.identity.trace import read_trace_parent
 
 AGAIN = frozenset({429, 502, 503, 504})
 """Statuses that say to come back."""
@@ -60,6 +61,8 @@ class Assignment:
     attempt: int
     fencing_token: int
     lease_expires_at: datetime
+    trace_parent: str | None = None
+    """W3C trace context that the work is to go on below; None where it belongs to no trace."""
     document: Mapping[str, Any]
     """All of it, as the control plane sent it: what a command gets on its standard input."""
 
@@ -75,6 +78,8 @@ class Assignment:
             attempt=document["attempt"],
             fencing_token=document["fencing_token"],
             lease_expires_at=datetime.fromisoformat(document["lease_expires_at"]),
+            # An older control plane sends none.
+            trace_parent=read_trace_parent(document.get("trace_parent")),
             document=document,
         )
 

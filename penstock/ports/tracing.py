@@ -19,6 +19,11 @@ class Span(Protocol):
         """Add what became known meanwhile."""
         ...
 
+    @property
+    def trace_parent(self) -> str | None:
+        """The W3C trace context of what goes on below it elsewhere; None where nobody is told of it."""
+        ...
+
 
 class Tracer(Protocol):
     """Where pieces of work are told to."""
@@ -34,6 +39,8 @@ class Tracer(Protocol):
 
 
 class _Nothing:
+    trace_parent: str | None = None
+
     def note(self, **attributes: Attribute) -> None:
         del attributes
 

@@ -43,6 +43,8 @@ class Grant:
     """Source timestamp of what is to be collected."""
     deadline_at: datetime | None = None
     batch_id: BatchId | None = None
+    trace_parent: str | None = None
+    """W3C trace context that the work is to go on below; None where it belongs to no trace."""
     given: Mapping[str, Any] = field(default_factory=dict)
     """What the step before it reported."""
 

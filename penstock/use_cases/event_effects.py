@@ -94,6 +94,7 @@ class Effects:
             subject=arrival.subject,
             tenant=arrival.tenant_id,
             source=source,
+            trace_parent=arrival.trace_parent,
             cause=cause,
             sight=self._sight,
         )

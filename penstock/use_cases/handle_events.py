@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from penstock.events.handling import HandlingPolicy, next_try
 from penstock.identity.ids import TenantId
 from penstock.ports.clock import Clock
 from penstock.ports.events import Arrival, Handled, Inbox, InboxEvent
+from penstock.ports.tracing import NO_TRACER, Tracer, trace_parent_of
 
 
 class Handler(Protocol):
@@ -23,6 +24,7 @@ class Handler(Protocol):
     def __call__(self, arrival: Arrival, data: EventData, *, key: str) -> None:
         """Do what an event asks for. The same ``key`` again is the same event, and must have no further effect.
 
+        The arrival's ``trace_parent`` is that of this handling: what follows from the event goes on below it.
         Raises ``PenstockError`` where it cannot be done, now or at all.
         """
         ...
@@ -37,6 +39,8 @@ class Handling:
     clock: Clock
     policy: HandlingPolicy
     jitter: Callable[[], float]
+    tracer: Tracer = NO_TRACER
+    """Who is told what is acted on."""
 
 
 def arrival_of(event: Heard, sender: TenantId) -> Arrival:
@@ -84,7 +88,7 @@ def _handle(handling: Handling, event: InboxEvent) -> Handled:
         handler = handling.handlers.get(arrival.type)
         if handler is None:
             raise BadEvent(f"nothing here acts on events of type {arrival.type!r}")
-        handler(arrival, data, key=key_of(arrival))
+        _traced(handling, event, handler, data)
     except (BadEvent, LeaseLost) as error:
         # No later try would change that.
         return Handled(position=event.position, code=error.code, message=str(error))
@@ -94,6 +98,23 @@ def _handle(handling: Handling, event: InboxEvent) -> Handled:
         kind = type(error).__name__
         return _later(handling, event, "unexpected", f"its handler failed with {kind}", now)
     return Handled(position=event.position)
+
+
+def _traced(handling: Handling, event: InboxEvent, handler: Handler, data: EventData) -> None:
+    """Act on an event within its trace: the one that it came with, or one that follows from what it is known by."""
+    arrival = event.arrival
+    key = key_of(arrival)
+    came_with = arrival.trace_parent or trace_parent_of(key)
+    with handling.tracer.span(
+        "penstock.handle_event",
+        parent=came_with,
+        type=arrival.type,
+        tenant=arrival.tenant_id,
+        event=key,
+        attempt=event.attempts + 1,
+    ) as span:
+        goes_on = replace(arrival, trace_parent=span.trace_parent or came_with)
+        handler(goes_on, data, key=key)
 
 
 def key_of(arrival: Arrival) -> str:

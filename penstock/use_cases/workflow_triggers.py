@@ -75,6 +75,7 @@ def trigger_event_driven(
     subject: str,
     tenant: TenantId,
     source: str | None,
+    trace_parent: str | None = None,
     cause: Workflow | None = None,
     sight: Sight | None = None,
     heard_to: OutboxCursor | None = None,
@@ -82,10 +83,10 @@ def trigger_event_driven(
     """Begin a turn of every workflow that waits for an event, or queue or drop it; returns the workflows' ids.
 
     ``event_id`` is unique among all events, whoever sent them: handling one again changes nothing. ``source`` is the
-    one that the event is about, if it is about one; ``cause`` the workflow whose task it tells of. One that waits for
-    such events itself sets off none, so that no workflow ever sets off itself, nor two of them each other. ``sight`` is
-    what somebody has seen since the event came in; without one it is looked up. ``heard_to`` is where the event stands
-    in the outbox, if it is one that Penstock tells.
+    one that the event is about, if it is about one; ``trace_parent`` the trace that the turns belong to; ``cause`` the
+    workflow whose task it tells of. One that waits for such events itself sets off none, so that no workflow ever sets
+    off itself, nor two of them each other. ``sight`` is what somebody has seen since the event came in; without one it
+    is looked up. ``heard_to`` is where the event stands in the outbox, if it is one that Penstock tells.
     """
     fired: list[str] = []
     if cause is not None and sets_off_none(cause):
@@ -101,6 +102,7 @@ def trigger_event_driven(
             event_type=event_type,
             subject=subject[:1024],
             source_id=source if event.only_its_source else None,
+            trace_parent=trace_parent,
         )
         _fire(co, workflow, trigger, sight.declared, heard_to=heard_to)
         fired.append(workflow.workflow_id)

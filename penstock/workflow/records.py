@@ -41,6 +41,8 @@ class Trigger:
     subject: str | None = None
     source_id: str | None = None
     """The source that the turn is for alone, if it is."""
+    trace_parent: str | None = None
+    """W3C trace context that the turn and all that follows from it belong to, if that is known."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,6 +96,11 @@ class Turn:
     ended_at: datetime | None = None
     trouble: Trouble | None = None
 
+    @property
+    def trace_parent(self) -> str | None:
+        """The trace that it belongs to, if that is known."""
+        return self.trigger.trace_parent
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
@@ -129,6 +136,8 @@ class Task:
     deadline_at: datetime | None = None
     moment: datetime | None = None
     """Source timestamp of what is collected; the same for all steps of its source."""
+    trace_parent: str | None = None
+    """The turn's: who does it goes on below it."""
     run_id: str | None = None
     """The Dagster run that has it, or had it last."""
     batch_id: BatchId | None = None

@@ -15,17 +15,23 @@ LONGEST_MESSAGE = 500
 """Characters of an error that an event carries."""
 
 
-def _event(workflow: Workflow, event_type: str, now: datetime, **data: Any) -> NewEvent:
-    return _told(workflow, event_type, now, kind=str(workflow.kind), **data)
+def _event(
+    workflow: Workflow, event_type: str, now: datetime, *, of: Turn | None = None, **data: Any
+) -> NewEvent:
+    return _told(workflow, event_type, now, of=of, kind=str(workflow.kind), **data)
 
 
-def _told(workflow: Workflow, event_type: str, now: datetime, **data: Any) -> NewEvent:
+def _told(
+    workflow: Workflow, event_type: str, now: datetime, *, of: Turn | None, **data: Any
+) -> NewEvent:
+    """Return an event, within the trace of the turn that it is of."""
     return NewEvent(
         type=event_type,
         subject=workflow.workflow_id,
         tenant_id=workflow.tenant_id,
         time=now,
         data={"workflow_id": workflow.workflow_id, **data},
+        trace_parent=None if of is None else of.trace_parent,
     )
 
 
@@ -43,7 +49,9 @@ def created(workflow: Workflow, sources: Sequence[SourceId], now: datetime) -> N
 
 def started(workflow: Workflow, turn: Turn, sources: Sequence[SourceId], now: datetime) -> NewEvent:
     """A turn began."""
-    return _event(workflow, "workflow_started", now, turn=turn.number, source_ids=list(sources))
+    return _event(
+        workflow, "workflow_started", now, of=turn, turn=turn.number, source_ids=list(sources)
+    )
 
 
 def paused(workflow: Workflow, now: datetime, *, by: str, reason: str | None) -> NewEvent:
@@ -60,7 +68,14 @@ def completed(
     workflow: Workflow, turn: Turn, counts: Mapping[TaskStatus, int], now: datetime
 ) -> NewEvent:
     """A turn ended well."""
-    return _event(workflow, "workflow_completed", now, turn=turn.number, tasks=sum(counts.values()))
+    return _event(
+        workflow,
+        "workflow_completed",
+        now,
+        of=turn,
+        turn=turn.number,
+        tasks=sum(counts.values()),
+    )
 
 
 def failed(
@@ -75,6 +90,7 @@ def failed(
         workflow,
         "workflow_failed",
         now,
+        of=turn,
         turn=turn.number,
         tasks=sum(counts.values()),
         failed_tasks=counts.get(TaskStatus.FAILED, 0),
@@ -124,6 +140,7 @@ def _of_task(
         workflow,
         event_type,
         now,
+        of=turn,
         turn=turn.number,
         task_id=task.task_id,
         step=str(task.step),

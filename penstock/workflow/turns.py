@@ -160,6 +160,7 @@ def _new_task(
         due_at=now,
         deadline_at=turn.deadline_at,
         moment=now,
+        trace_parent=turn.trace_parent,
         created_at=now,
     )
     return task if position else moved_task(task, TaskMove.RELEASE, now=now)

@@ -182,6 +182,7 @@ publish_state = Table(
     Column("retry_due_at", UtcTimestamp),
     Column("priority_boost", Float, nullable=False, server_default="0"),
     Column("intent", String(16), nullable=False, server_default="publish"),
+    Column("trace_parent", String(55)),  # W3C trace context that the batch came with
     CheckConstraint(_in("status", [str(s) for s in PublishStatus]), name="status"),
     CheckConstraint(_in("mode", ["full", "delta"]), name="mode"),
     CheckConstraint("(error_code IS NULL) = (error_message IS NULL)", name="failure_details"),

@@ -210,6 +210,7 @@ def grant_of(row: Mapping[str, Any], given: Mapping[str, Any]) -> Grant:
         moment=row["moment"],
         deadline_at=row["deadline_at"],
         batch_id=None if row["batch_id"] is None else BatchId(row["batch_id"]),
+        trace_parent=row["trace_parent"],
         given=given,
     )
 
@@ -231,6 +232,7 @@ def assigned(grant: Grant, now: datetime) -> NewEvent:
             "worker_id": grant.worker_id,
             "lease_expires_at": grant.lease_expires_at.isoformat(),
         },
+        trace_parent=grant.trace_parent,
     )
 
 

@@ -129,6 +129,7 @@ workflow_task = Table(
     Column("due_at", UtcTimestamp, nullable=False),  # not claimed before
     Column("deadline_at", UtcTimestamp),  # of the turn
     Column("moment", UtcTimestamp),  # source timestamp of what is collected
+    Column("trace_parent", String(55)),  # of the turn: W3C trace context
     Column("run_id", String(255)),  # the Dagster run that has it, or had it last
     Column("batch_id", String(127)),
     Column("error_code", Text),

@@ -8,16 +8,21 @@ from typing import Any
 
 import pytest
 
+from penstock.events.envelope import OutboxCursor
 from penstock.events.handling import HandlingPolicy
 from penstock.identity.ids import TenantId
 from penstock.ports.events import InboxStatus
+from penstock.ports.tracing import trace_parent_of
 from penstock.use_cases.coordination import Coordination
 from penstock.use_cases.event_effects import Effects
-from penstock.use_cases.handle_events import Handling, handle_waiting
-from penstock.use_cases.work import Workshop, register_worker
-from penstock.use_cases.workflow_triggers import Sight, trigger_event_driven
+from penstock.use_cases.handle_events import Handling, handle_waiting, key_of
+from penstock.use_cases.work import Workshop, claim_tasks, register_worker
+from penstock.use_cases.workflow_tasks import complete_task
+from penstock.use_cases.workflow_triggers import Sight, begin_queued, trigger_event_driven
+from penstock.workflow.tasks import Report
 from penstock.workflow.workers import WorkerStatus
 from resources.control_db.inbox import SqlInbox
+from resources.control_db.outbox_log import SqlEventLog
 from resources.control_db.store import SqlControlStore
 from resources.control_db.work import SqlWork
 from tests.contracts.test_inbox import arrival
@@ -34,6 +39,7 @@ class World:
         self.co: Coordination = coordination(store, folder, clock)
         self.workshop = Workshop(work=SqlWork.from_engine(store.engine), clock=clock)
         self.inbox = SqlInbox.from_engine(store.engine)
+        self.log = SqlEventLog.from_engine(store.engine)
         self.clock = clock
         self.handling = Handling(
             inbox=self.inbox,
@@ -47,7 +53,10 @@ class World:
         """Take an event in and act on it; return what became of it."""
         tenant = fields.pop("tenant", ACME)
         subject = str(fields.get("task_id") or fields.get("source_id") or fields.get("worker_id"))
-        event = arrival(event_id, subject, type=event_type, tenant_id=tenant, data=fields)
+        trace = fields.pop("trace_parent", None)
+        event = arrival(
+            event_id, subject, type=event_type, tenant_id=tenant, trace_parent=trace, data=fields
+        )
         self.inbox.accept([event], received_from="kim", now=self.clock.now())
         effects = Effects(coordination=self.co, workshop=self.workshop)
         handle_waiting(replace(self.handling, handlers=effects.handlers()))
@@ -207,3 +216,41 @@ def test_a_worker_is_moved_to_where_it_says_that_it_is(world: World) -> None:
     ):
         assert world.hear(drain, str(number), status=status, **of) == "done"
         assert world.workshop.work.get_worker("w1").status is WorkerStatus(after)
+
+
+TRACED = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
+
+
+def test_an_event_s_trace_goes_on_in_all_that_it_begins(world: World) -> None:
+    """In the turn, its tasks, what a worker is given, and what is told of them; a turn that waits keeps its own."""
+    event = {"type": "archive_discovered", "only_its_source": True}
+    made = create(world.co, kind="event_driven", event=event, steps=["collect"]).workflow_id
+    later = TRACED.replace("a", "c")
+    assert world.hear("archive_discovered", trace_parent=TRACED, **ARCHIVE) == "done"
+    assert world.hear("archive_discovered", "2", trace_parent=later, **ARCHIVE) == "done"
+    (waiting,) = world.co.workflows.get_workflow(made).queued_triggers
+    assert waiting.trace_parent == later
+    register_worker(
+        world.workshop, "w", tenant=ACME, capabilities=["collect"], capacity=1, details={}, by=BY
+    )
+    for trace in (TRACED, later):
+        turn, (each,) = world.co.workflows.list_turns(made)[0], world.co.workflows.list_tasks(made)
+        assert turn.trace_parent == each.trace_parent == trace
+        (grant,) = claim_tasks(world.workshop, {"w": 1}).grants
+        assert grant.trace_parent == trace
+        complete_task(world.co, Report(task_id=each.task_id, fencing_token=grant.fencing_token))
+        begin_queued(world.co, limit=9)
+    told = [(e.type, e.trace_parent) for e in world.log.read(OutboxCursor(), limit=99)]
+    of_a_turn = ["workflow_started", "task_assigned", "task_completed", "workflow_completed"]
+    derived = ("workflow_created", trace_parent_of(made))
+    mine = [(name, trace) for name, trace in told if name != "worker_status_changed"]
+    assert mine == [derived, *((name, trace) for trace in (TRACED, later) for name in of_a_turn)]
+
+
+def test_an_event_without_a_trace_begins_one_that_follows_from_it(world: World) -> None:
+    """So that it can be looked up, and is the same however often the event is handled."""
+    made = create(world.co, kind="event_driven", event={"type": "archive_discovered"}).workflow_id
+    assert world.hear("archive_discovered", **ARCHIVE) == "done"
+    (came,) = world.inbox.find()
+    (turn,) = world.co.workflows.list_turns(made)
+    assert turn.trace_parent == trace_parent_of(key_of(came.arrival))

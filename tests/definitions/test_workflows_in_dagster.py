@@ -19,6 +19,7 @@ from penstock.identity.ids import TenantId
 from penstock.use_cases.acts import By
 from penstock.use_cases.coordination import Coordination
 from penstock.use_cases.progress_workflows import progress_workflows
+from penstock.use_cases.workflow_triggers import trigger_event_driven
 from penstock.use_cases.workflows import cancel_workflow, create_workflow
 from penstock.workflow import reconcile
 from penstock.workflow.reconcile import Finding
@@ -111,6 +112,21 @@ def test_a_workflow_goes_from_its_source_to_its_targets(
     assert collect.result["rows"] == transform.result["rows"] == 2
     assert publish.result["targets"]["registry"]["entities_created"] == 2
     assert find_differences(co, instance) == []
+
+
+def test_the_run_of_a_task_is_tagged_with_its_trace(
+    co: Coordination, instance: dg.DagsterInstance
+) -> None:
+    """As its event came with it; a task of no trace has no tag."""
+    traced = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
+    _create(co, kind="event_driven", event={"type": "archive_discovered"})
+    fields = {"event_id": "1", "event_type": "archive_discovered", "subject": "crm"}
+    trigger_event_driven(
+        co, **fields, tenant=TenantId("default"), source="crm", trace_parent=traced
+    )
+    _create(co)
+    tags = [asked.tags.get("penstock/trace_parent") for asked in _asked(instance)]
+    assert sorted(tags, key=str) == [traced, None]
 
 
 def test_a_step_that_fails_is_reported_and_tried_again(

@@ -37,6 +37,7 @@ def run_once(services: Services) -> bool | float:
         clock=services.clock,
         policy=services.settings.handling_policy,
         jitter=jitter,
+        tracer=services.platform.tracer,
     )
     return True if handle_waiting(handling) else _LOOK_EVERY_S
 

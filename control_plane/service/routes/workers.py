@@ -140,6 +140,9 @@ class GrantDocument(Document):
     moment: Moment | None = Field(description="Source timestamp of what is to be collected.")
     deadline_at: Moment | None
     batch_id: str | None
+    trace_parent: str | None = Field(
+        description="W3C trace context that the work is to go on below; null if it belongs to no trace."
+    )
     given: dict[str, Any] = Field(description="What the step before it reported.")
 
 

@@ -130,6 +130,9 @@ class TurnDocument(Document):
     trigger_id: str
     event_type: str | None = Field(description="Of the event that began it, if one did.")
     subject: str | None
+    trace_parent: str | None = Field(
+        description="W3C trace context that it belongs to, if an event began it."
+    )
     begun_at: Moment
     deadline_at: Moment | None
     ended_at: Moment | None
@@ -412,6 +415,7 @@ def _turn_document(turn: Turn) -> Json:
         "trigger_id": turn.trigger.trigger_id,
         "event_type": turn.trigger.event_type,
         "subject": turn.trigger.subject,
+        "trace_parent": turn.trace_parent,
         "begun_at": _moment(turn.begun_at),
         "deadline_at": _moment(turn.deadline_at),
         "ended_at": _moment(turn.ended_at),

@@ -27,10 +27,10 @@ TASK: dict[str, Any] = {
 }
 
 
-def do(script: str, stop: threading.Event | None = None) -> Done:
+def do(script: str, stop: threading.Event | None = None, **fields: Any) -> Done:
     """Have a Python script do the task."""
     command = OutsideCommand([sys.executable, "-c", script])
-    return command(Assignment.of(TASK), stop or threading.Event())
+    return command(Assignment.of({**TASK, **fields}), stop or threading.Event())
 
 
 def test_a_command_gets_the_task_and_answers_with_json() -> None:
@@ -92,3 +92,17 @@ def test_a_command_that_has_to_stop_is_terminated(tmp_path: Path) -> None:
     threading.Thread(target=stop_soon).start()
     with pytest.raises(TaskFailed, match="stopped"):
         do(script, stop)
+
+
+def test_a_command_has_the_task_s_trace_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In TRACEPARENT; of a task without one it has none, whatever trace the worker itself was started in."""
+    monkeypatch.setenv("TRACEPARENT", "00-" + "a" * 32 + "-" + "b" * 16 + "-01")
+    monkeypatch.setenv("TRACESTATE", "ours=1")
+    script = (
+        "import json, os; names = ('TRACEPARENT', 'TRACESTATE');"
+        "print(json.dumps({'result': {n: os.environ[n] for n in names if n in os.environ}}))"
+    )
+    traced = "00-" + "c" * 32 + "-" + "d" * 16 + "-01"
+    assert do(script, trace_parent=traced) == Done(result={"TRACEPARENT": traced})
+    assert do(script, trace_parent="no trace at all") == Done()
+    assert do(script) == Done()
