@@ -1,8 +1,10 @@
 """The collect job: extract sources and land their batches now, outside any schedule.
 
-``python -m jobs.collect SOURCE...`` runs it in this process, as a run of the instance at ``DAGSTER_HOME``.
+``python -m jobs.collect SOURCE...`` runs it in this process, as a run of the instance at ``DAGSTER_HOME``, and within
+the trace that the environment variable ``TRACEPARENT`` names, if it names one.
 """
 
+import os
 import sys
 
 import dagster as dg
@@ -11,12 +13,18 @@ from pydantic import Field
 from penstock.batch.source import SourceDefinition
 from penstock.errors import NotFound
 from penstock.identity import ids
+from penstock.identity.trace import read_trace_parent
 from penstock.use_cases.reports import ExtractReport, LandReport
 from platform_assets.assets import batch_metadata, extract_key, extract_metadata
 from platform_assets.checks import batch_key, scopes_result
 from platform_assets.partitions import add_partitions, partition_key
 from platform_assets.sources import declared_sources
-from resources.dagster_resources import PlatformResource, platform_resource
+from resources.dagster_resources import (
+    TRACE_TAG,
+    PlatformResource,
+    platform_resource,
+    trace_of,
+)
 from resources.settings import Settings
 
 
@@ -60,10 +68,9 @@ def _collect(
     platform, spec = resource.open(), definition.spec
     now = platform.clock.now()
     add_partitions(context.instance, [ids.batch_id(spec.source_id, now)])
-    log_extracted(
-        context, definition, extract_source(platform, definition, now, run_id=context.run_id)
-    )
-    log_landed(context, definition, land_batch(platform, definition, now, run_id=context.run_id))
+    of = {"run_id": context.run_id, "trace_parent": trace_of(context.run.tags)}
+    log_extracted(context, definition, extract_source(platform, definition, now, **of))
+    log_landed(context, definition, land_batch(platform, definition, now, **of))
 
 
 def log_extracted(
@@ -121,9 +128,14 @@ def main(names: list[str]) -> int:
     chosen(names)
     config = {"ops": {"extract_and_land": {"config": {"sources": names}}}}
     resources = {"platform": platform_resource(Settings.from_env())}
+    trace = read_trace_parent(os.environ.get("TRACEPARENT"))
     with dg.DagsterInstance.get() as instance:
         result = collect.execute_in_process(
-            run_config=config, instance=instance, resources=resources, raise_on_error=False
+            run_config=config,
+            instance=instance,
+            resources=resources,
+            tags={} if trace is None else {TRACE_TAG: trace},
+            raise_on_error=False,
         )
     return 0 if result.success else 1
 

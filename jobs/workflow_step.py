@@ -157,7 +157,8 @@ def _extract(
     from penstock.use_cases.extract_source import extract_source
 
     assert task.moment is not None
-    extracted = extract_source(co.platform, definition, task.moment, run_id=context.run_id)
+    of = {"run_id": context.run_id, "trace_parent": task.trace_parent}
+    extracted = extract_source(co.platform, definition, task.moment, **of)
     log_extracted(context, definition, extracted)
     rows, ms = sum(extracted.rows.values()), extracted.duration_ms
     return None, {"rows": rows, "duration_ms": ms}
@@ -174,7 +175,8 @@ def _land(
 
     assert task.moment is not None
     held.check()
-    landed = land_batch(co.platform, definition, task.moment, run_id=context.run_id)
+    of = {"run_id": context.run_id, "trace_parent": task.trace_parent}
+    landed = land_batch(co.platform, definition, task.moment, **of)
     log_landed(context, definition, landed)
     rows = sum(landed.manifest.files(kind).rows for kind in Kind)
     return landed.manifest.batch_id, {"rows": rows, "duration_ms": landed.duration_ms}

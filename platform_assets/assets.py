@@ -20,7 +20,7 @@ from platform_assets.checks import (
     scopes_result,
 )
 from platform_assets.partitions import batch_of, partition_key, partitions_of
-from resources.dagster_resources import PlatformResource
+from resources.dagster_resources import PlatformResource, trace_of
 
 CODE_VERSION = "1"
 ACTOR = "dagster"
@@ -60,7 +60,8 @@ def _extract(definition: SourceDefinition) -> dg.AssetsDefinition:
 
         batch = batch_of(context.partition_key)
         _, timestamp = ids.split_batch_id(batch)
-        report = extract_source(platform.open(), definition, timestamp, run_id=context.run.run_id)
+        of = {"run_id": context.run.run_id, "trace_parent": trace_of(context.run.tags)}
+        report = extract_source(platform.open(), definition, timestamp, **of)
         return dg.MaterializeResult(metadata=extract_metadata(report))
 
     return extract
@@ -86,7 +87,8 @@ def _batch(definition: SourceDefinition) -> dg.AssetsDefinition:
         from penstock.use_cases.land_batch import land_batch
 
         _, timestamp = ids.split_batch_id(batch_of(context.partition_key))
-        report = land_batch(platform.open(), definition, timestamp, run_id=context.run.run_id)
+        of = {"run_id": context.run.run_id, "trace_parent": trace_of(context.run.tags)}
+        report = land_batch(platform.open(), definition, timestamp, **of)
         return dg.MaterializeResult(
             metadata=batch_metadata(report), check_results=[scopes_result(report.manifest)]
         )

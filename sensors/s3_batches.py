@@ -13,7 +13,7 @@ from penstock.publish.queue import QueuePlace
 from penstock.use_cases.platform import Platform
 from platform_assets.partitions import add_partitions
 from platform_assets.sources import declared_sources
-from resources.dagster_resources import PlatformResource
+from resources.dagster_resources import TRACE_TAG, PlatformResource
 from resources.settings import Settings
 from sensors.lost_runs import end_lost_runs
 
@@ -112,5 +112,7 @@ def _run_request(due: Sequence[QueuePlace]) -> dg.RunRequest:
             "penstock/source": state.source_id,
             "penstock/target": state.target_id,
         }
+        if state.trace_parent is not None:
+            tags[TRACE_TAG] = state.trace_parent
     config = {"ops": {"plan_and_execute": {"config": {"linger_seconds": LINGER_S}}}}
     return dg.RunRequest(tags=tags, run_config=config)

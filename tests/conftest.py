@@ -10,6 +10,7 @@ pytest_plugins = [
     "tests.fixtures.browser",
     "tests.fixtures.checked_events",
     "tests.fixtures.clock",
+    "tests.fixtures.collector",
     "tests.fixtures.http_endpoint",
     "tests.fixtures.inbox",
     "tests.fixtures.memory",

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
@@ -25,6 +28,7 @@ from penstock.batch.scope import Scope
 from penstock.errors import BadManifest, InvalidIdentifier
 from penstock.identity import ids
 from penstock.identity.ids import BatchId, SourceId, TargetId, TenantId
+from penstock.identity.trace import LONGEST_TRACE_PARENT, read_trace_parent
 
 MANIFEST_NAME = "_manifest.json"
 SCHEMA_VERSION = 1
@@ -54,6 +58,7 @@ RelativePath = Annotated[str, Field(max_length=512), AfterValidator(_relative_pa
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
 TypeName = Annotated[str, AfterValidator(ids.type_name)]
+TraceParent = Annotated[str, Field(max_length=LONGEST_TRACE_PARENT)]
 DeadLetterId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
 
@@ -142,6 +147,22 @@ class Manifest(BaseModel):
     relationship_types: tuple[RelationshipType, ...] = ()
     corrects: Correction | None = None
     """Set on what was landed to correct another batch at one target; None on what a source says."""
+    trace_parent: Annotated[
+        TraceParent | None,
+        BeforeValidator(read_trace_parent),
+        Field(
+            description="W3C trace context that publishing the batch goes on below. One that is none is as if it were "
+            "left out.",
+        ),
+    ] = None
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # The bytes of a manifest, which the address of its plan follows from, are what they always were without one.
+        document: dict[str, Any] = dump(self)
+        if self.trace_parent is None:
+            del document["trace_parent"]
+        return document
 
     @model_validator(mode="after")
     def _counts_agree(self) -> Manifest:

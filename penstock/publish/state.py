@@ -14,6 +14,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from penstock.errors import IllegalMove, PenstockError
 from penstock.identity.ids import BatchId, SourceId, TargetId, TenantId
+from penstock.identity.trace import LONGEST_TRACE_PARENT
 
 
 class PublishStatus(StrEnum):
@@ -169,6 +170,8 @@ class PublishState(BaseModel):
     """An operator's say in the queue."""
     intent: Intent = Intent.PUBLISH
     """What publishing it is to do this time."""
+    trace_parent: str | None = Field(default=None, max_length=LONGEST_TRACE_PARENT)
+    """W3C trace context that the batch came with; without one its trace follows from its id."""
 
     @property
     def republish(self) -> bool:
@@ -189,6 +192,7 @@ _FIXED = frozenset(
         "enqueued_at",
         "priority_boost",
         "intent",
+        "trace_parent",
     }
 )
 """What no worker changes: it names the batch, is an operator's, or follows from the move."""

@@ -190,6 +190,7 @@ def _admit(platform: Platform, manifest: Manifest) -> None:
         source_timestamp=manifest.source_timestamp,
         processing_timestamp=manifest.processing_timestamp,
         enqueued_at=now,
+        trace_parent=manifest.trace_parent,
     )
     record = BatchRecord(manifest=manifest, s3_path=path, admitted_at=now)
     platform.control.admit(record, [state])

@@ -197,6 +197,7 @@ class _Look:
                 source_timestamp=manifest.source_timestamp,
                 processing_timestamp=manifest.processing_timestamp,
                 enqueued_at=now,
+                trace_parent=manifest.trace_parent,
             )
             for target in targets_of(manifest, spec)
         ]

@@ -25,6 +25,7 @@ from penstock.batch.validate import check_rows
 from penstock.identity import ids
 from penstock.identity.ids import BatchId
 from penstock.ports.object_store import ObjectStore
+from penstock.ports.tracing import trace_parent_of
 from penstock.use_cases.platform import Platform
 from penstock.use_cases.reports import ExtractReport
 from penstock.use_cases.written_file import WrittenFile, written_file
@@ -38,14 +39,32 @@ def extract_source(
     source_timestamp: datetime,
     *,
     run_id: str | None = None,
+    trace_parent: str | None = None,
 ) -> ExtractReport:
     """Run a source's extractor and keep its rows at ``extracts/<source>/<timestamp>/``, in bounded memory.
 
-    An extract that is there already is left as it is. Raises what the extractor raises outside its scopes, and
-    ``BadRow`` for what it yields and no batch can hold; nothing is kept then.
+    An extract that is there already is left as it is. ``trace_parent`` is the trace that it belongs to; without one
+    that follows from the batch's id. Raises what the extractor raises outside its scopes, and ``BadRow`` for what it
+    yields and no batch can hold; nothing is kept then.
     """
-    start = platform.clock.monotonic_s()
     batch = ids.batch_id(definition.spec.source_id, source_timestamp)
+    with platform.tracer.span(
+        "penstock.extract",
+        parent=trace_parent or trace_parent_of(batch),
+        batch=batch,
+        source=definition.spec.source_id,
+        tenant=definition.spec.tenant_id,
+    ) as span:
+        report = _extract(platform, definition, batch, run_id)
+        rows, failed = sum(report.rows.values()), len(report.failed_scopes)
+        span.note(rows=rows, failed_scopes=failed, already_there=report.already_there)
+        return report
+
+
+def _extract(
+    platform: Platform, definition: SourceDefinition, batch: BatchId, run_id: str | None
+) -> ExtractReport:
+    start = platform.clock.monotonic_s()
     record = find_extract(platform.objects, batch)
     already_there = record is not None
     if record is None:

@@ -22,6 +22,7 @@ from penstock.batch.validate import check_rows
 from penstock.errors import BadRow, ObjectMissing
 from penstock.identity import ids
 from penstock.identity.ids import BatchId
+from penstock.ports.tracing import trace_parent_of
 from penstock.use_cases.batch_writer import BatchWriter, find_manifest
 from penstock.use_cases.extract_source import find_extract
 from penstock.use_cases.platform import Platform
@@ -39,21 +40,45 @@ def land_batch(
     source_timestamp: datetime,
     *,
     run_id: str | None = None,
+    trace_parent: str | None = None,
 ) -> LandReport:
     """Make a batch of an extract and commit it at ``batches/<source>/<timestamp>/``.
 
     A batch that is there already is left as it is. Rows that the transform drops are counted as filtered; scopes
     stay as the extractor declared them, so that what is dropped from a complete scope is gone from the targets.
-    Memory is bounded by the chunk and 48 bytes a row. Raises ``ObjectMissing`` without an extract, ``BadFile`` for a
-    damaged one and ``BadRow`` for a row that no batch can hold; nothing is committed then.
+    ``trace_parent`` is the trace that it belongs to, and publishing it with it, as the manifest says; without one that
+    follows from the batch's id. Memory is bounded by the chunk and 48 bytes a row. Raises ``ObjectMissing`` without an
+    extract, ``BadFile`` for a damaged one and ``BadRow`` for a row that no batch can hold; nothing is committed then.
     """
-    start = platform.clock.monotonic_s()
     batch = ids.batch_id(definition.spec.source_id, source_timestamp)
+    with platform.tracer.span(
+        "penstock.land",
+        parent=trace_parent or trace_parent_of(batch),
+        batch=batch,
+        source=definition.spec.source_id,
+        tenant=definition.spec.tenant_id,
+    ) as span:
+        goes_on = None if trace_parent is None else span.trace_parent or trace_parent
+        report = _land(platform, definition, batch, run_id, goes_on)
+        rows = sum(report.manifest.files(kind).rows for kind in Kind)
+        span.note(rows=rows, already_landed=report.already_landed)
+        return report
+
+
+def _land(
+    platform: Platform,
+    definition: SourceDefinition,
+    batch: BatchId,
+    run_id: str | None,
+    trace_parent: str | None,
+) -> LandReport:
+    start = platform.clock.monotonic_s()
     manifest = find_manifest(platform, batch)
     already_landed, hashing_s = manifest is not None, 0.0
     if manifest is None:
         writer = BatchWriter(platform, batch)
-        manifest, already_landed = _Landing(platform, definition, batch, run_id, writer).run()
+        landing = _Landing(platform, definition, batch, run_id, trace_parent, writer)
+        manifest, already_landed = landing.run()
         hashing_s = writer.hashing_s
     return LandReport(
         manifest=manifest,
@@ -79,6 +104,7 @@ class _Landing:
     definition: SourceDefinition
     batch: BatchId
     run_id: str | None
+    trace_parent: str | None
     writer: BatchWriter
     filtered: Counter[tuple[Kind, str]] = field(default_factory=Counter)
 
@@ -150,6 +176,7 @@ class _Landing:
             relationships=files[Kind.RELATIONSHIP],
             scopes=record.scopes,
             relationship_types=self.definition.relationship_types,
+            trace_parent=self.trace_parent,
         )
 
 

@@ -99,11 +99,11 @@ def publish_next(
 
 
 def _traced(platform: Platform, claim: Claim, run: Callable[[], PublishReport]) -> PublishReport:
-    """Publish within the trace of the batch."""
+    """Publish within the trace that the batch came with, or else the one that follows from its id."""
     state = claim.state
     with platform.tracer.span(
         "penstock.publish",
-        parent=trace_parent_of(state.batch_id),
+        parent=state.trace_parent or trace_parent_of(state.batch_id),
         batch=state.batch_id,
         source=state.source_id,
         target=state.target_id,

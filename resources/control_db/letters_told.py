@@ -73,7 +73,10 @@ def _created(row: dict[str, Any], state: PublishState, now: datetime) -> NewEven
     )
     of = (state.batch_id, state.target_id, created.fingerprint)
     return created.as_event(
-        tenant_id=state.tenant_id, time=now, fact=(*of, created.letters, changes)
+        tenant_id=state.tenant_id,
+        time=now,
+        fact=(*of, created.letters, changes),
+        trace_parent=state.trace_parent,
     )
 
 

@@ -59,7 +59,10 @@ def tell_landed(
         corrects=None if manifest.corrects is None else manifest.corrects.batch_id,
     )
     event = landed.as_event(
-        tenant_id=manifest.tenant_id, time=record.admitted_at, fact=(manifest.batch_id,)
+        tenant_id=manifest.tenant_id,
+        time=record.admitted_at,
+        fact=(manifest.batch_id,),
+        trace_parent=manifest.trace_parent,
     )
     add_events(connection, [event])
 
@@ -108,7 +111,7 @@ def tell_lease_lost(
         taken_by=taken_by,
     )
     fact = (state.batch_id, state.target_id, token)
-    add_events(connection, [lost.as_event(tenant_id=state.tenant_id, time=now, fact=fact)])
+    add_events(connection, [lost.as_event(**_in(state, now), fact=fact)])
 
 
 def tell_cancelled(connection: Connection, state: PublishState, now: datetime) -> None:
@@ -124,7 +127,12 @@ def tell_requeued_batch(
 ) -> None:
     """Tell that a batch that had settled is back in the queue, and what for."""
     requeued = BatchRequeued(**_of(state), requeued_by=storable_text(by))
-    add_events(connection, [requeued.as_event(tenant_id=state.tenant_id, time=now)])
+    add_events(connection, [requeued.as_event(**_in(state, now))])
+
+
+def _in(state: PublishState, now: datetime) -> dict[str, Any]:
+    """Return whose an event of a batch is, when it is, and the trace that it belongs to."""
+    return {"tenant_id": state.tenant_id, "time": now, "trace_parent": state.trace_parent}
 
 
 def _of(state: PublishState) -> dict[str, Any]:
@@ -148,11 +156,11 @@ def _published(state: PublishState, fact: Sequence[str | int], now: datetime) ->
         blocked=state.blocked,
         rejected=state.rejected,
     )
-    return published.as_event(tenant_id=state.tenant_id, time=now, fact=fact)
+    return published.as_event(**_in(state, now), fact=fact)
 
 
 def _withdrawn(state: PublishState, fact: Sequence[str | int], now: datetime) -> NewEvent:
-    return BatchWithdrawn(**_of(state)).as_event(tenant_id=state.tenant_id, time=now, fact=fact)
+    return BatchWithdrawn(**_of(state)).as_event(**_in(state, now), fact=fact)
 
 
 def _postponed(state: PublishState, fact: Sequence[str | int], now: datetime) -> NewEvent:
@@ -164,7 +172,7 @@ def _postponed(state: PublishState, fact: Sequence[str | int], now: datetime) ->
         retry_count=why.retry_count if why else 0,
         retry_at=state.retry_due_at or now,
     )
-    return postponed.as_event(tenant_id=state.tenant_id, time=now, fact=fact)
+    return postponed.as_event(**_in(state, now), fact=fact)
 
 
 def failed(state: PublishState, now: datetime, *, fact: Sequence[str | int] = ()) -> NewEvent:
@@ -176,7 +184,7 @@ def failed(state: PublishState, now: datetime, *, fact: Sequence[str | int] = ()
         message=told_of(why.error_message if why else ""),
         retry_count=(why.retry_count if why else 0) or 0,
     )
-    return given_up.as_event(tenant_id=state.tenant_id, time=now, fact=fact)
+    return given_up.as_event(**_in(state, now), fact=fact)
 
 
 def _held(connection: Connection, state: PublishState, now: datetime) -> list[NewEvent]:
@@ -198,7 +206,7 @@ def _held(connection: Connection, state: PublishState, now: datetime) -> list[Ne
     del of["intent"]
     held = PlanHeld(**of, plan_digest=plan, held=state.held, guards=guards)
     fact = (state.batch_id, state.target_id, plan)
-    return [held.as_event(tenant_id=state.tenant_id, time=now, fact=fact)]
+    return [held.as_event(**_in(state, now), fact=fact)]
 
 
 def tell_decided(
@@ -214,7 +222,7 @@ def tell_decided(
         decided_by=name_of(decided.approver),
         expires_at=decided.expires_at,
     )
-    event = told.as_event(tenant_id=state.tenant_id, time=now, fact=(decided.approval_id,))
+    event = told.as_event(**_in(state, now), fact=(decided.approval_id,))
     add_events(connection, [event])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import text
@@ -12,6 +13,7 @@ from penstock.errors import IllegalMove, LeaseLost
 from penstock.identity.ids import SourceId, TenantId
 from penstock.ports.audit_log import AuditEntry
 from penstock.ports.pauses import Pause, PauseScope
+from penstock.ports.tracing import trace_parent_of
 from penstock.publish.breaker import BreakerPolicy
 from penstock.publish.dead_letters import LetterEvent
 from penstock.publish.state import Intent, Move
@@ -32,6 +34,7 @@ from tests.contracts.control_values import (
     publish,
     start,
 )
+from tests.contracts.control_values import record as batch_record
 from tests.contracts.event_values import told, types
 from tests.contracts.test_control_approvals import decision
 from tests.contracts.test_control_dead_letters import correction, publish_with, record
@@ -52,6 +55,27 @@ def test_a_batch_is_told_of_from_landing_to_publishing(control_store: SqlControl
     assert landed.data["targets"] == ["registry"]
     assert published.data["intent"] == "publish"
     assert landed.event_id != published.event_id
+
+
+def test_what_is_told_of_a_batch_is_in_its_trace(control_store: SqlControlStore) -> None:
+    """In the one that it came with; of a batch that came with none, in the one that follows from its id."""
+    traced = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
+    of = batch_record("a", 1)
+    batch = replace(of, manifest=of.manifest.model_copy(update={"trace_parent": traced}))
+    assert control_store.admit(batch, [pending(batch, trace_parent=traced)])
+    publish(control_store)
+    control_store.requeue(batch.manifest.batch_id, REGISTRY, now=NOW, intent=Intent.REPUBLISH)
+    fail(control_store, must_claim(control_store))
+    (state,) = control_store.list_states(batch=batch.manifest.batch_id)
+    assert state.trace_parent == traced
+    events = told(control_store)
+    assert {event.trace_parent for event in events} == {traced}
+    assert {"batch_landed", "batch_published", "batch_failed"} <= {event.type for event in events}
+    other = admit(control_store, "b", 1)
+    publish(control_store)
+    assert {e.trace_parent for e in told(control_store) if e.subject == other} == {
+        trace_parent_of(other)
+    }
 
 
 def test_a_worker_that_lost_its_lane_tells_nothing(control_store: SqlControlStore) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +136,14 @@ def test_an_empty_source_lands_an_empty_batch(platform: Platform) -> None:
         rows = platform.batches.rows(manifest, kind)
         assert rows.index.rows == 0
         assert rows.take(np.empty(0, np.int64)).equals(SCHEMAS[kind].empty_table())
+
+
+def test_a_batch_keeps_the_trace_that_it_was_landed_in(platform: Platform) -> None:
+    """Its manifest says so; one that was landed in none says nothing."""
+    traced = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
+    extract_source(platform, shop, AT, trace_parent=traced)
+    manifest = land_batch(platform, shop, AT, trace_parent=traced).manifest
+    assert manifest.trace_parent == traced
+    later = AT + timedelta(hours=1)
+    extract_source(platform, shop, later)
+    assert land_batch(platform, shop, later).manifest.trace_parent is None

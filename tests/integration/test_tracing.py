@@ -2,75 +2,15 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from penstock.ports.tracing import trace_parent_of
 from penstock.publish.state import PublishStatus
 from resources.tracing import OtelTracer, open_tracer
+from tests.fixtures.collector import Collector
 from tests.fixtures.memory import Bench, person
-
-
-class Collector:
-    """An OTLP endpoint that keeps the spans that it is sent."""
-
-    def __init__(self) -> None:
-        self.spans: list[Any] = []
-        collector = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                if self.headers.get("Content-Encoding") == "gzip":
-                    import gzip
-
-                    body = gzip.decompress(body)
-                request = ExportTraceServiceRequest.FromString(body)
-                for resource in request.resource_spans:
-                    for scope in resource.scope_spans:
-                        collector.spans += scope.spans
-                self.send_response(200)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *args: object) -> None:
-                del args
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}"
-
-    def attributes(self, name: str) -> list[dict[str, Any]]:
-        """What the spans of a name carry, in the order in which they ended."""
-        return [
-            {a.key.removeprefix("penstock."): _value(a.value) for a in span.attributes}
-            for span in self.spans
-            if span.name == name
-        ]
-
-
-def _value(value: Any) -> Any:
-    return getattr(value, value.WhichOneof("value"))
-
-
-@pytest.fixture
-def collector() -> Iterator[Collector]:
-    """A collector that takes spans until the test is over."""
-    opened = Collector()
-    thread = threading.Thread(target=opened.server.serve_forever)
-    thread.start()
-    yield opened
-    opened.server.shutdown()
-    opened.server.server_close()
-    thread.join()
 
 
 def _publish(bench: Bench, collector: Collector) -> PublishStatus:
@@ -89,13 +29,8 @@ def test_a_batch_is_one_trace_from_its_plan_to_its_operations(
     batch = bench.land([person("crm/a", v=1), person("crm/b", v=1)]).batch_id
     assert _publish(bench, collector) is PublishStatus.COMPLETE
     _, trace, root, _ = trace_parent_of(batch).split("-")
-    assert {span.trace_id.hex() for span in collector.spans} == {trace}
-    by_id = {span.span_id: span for span in collector.spans}
-    parents = {
-        span.name: by_id[span.parent_span_id].name
-        for span in collector.spans
-        if span.parent_span_id in by_id
-    }
+    assert collector.traces() == {trace}
+    parents = collector.parents()
     assert parents["penstock.plan"] == parents["penstock.execute"] == "penstock.publish"
     assert parents["penstock.apply"] == "penstock.execute"
     (top,) = [span for span in collector.spans if span.name == "penstock.publish"]
@@ -105,6 +40,20 @@ def test_a_batch_is_one_trace_from_its_plan_to_its_operations(
     (applied,) = collector.attributes("penstock.apply")
     assert (applied["operations"], applied["outcome"]) == (2, "applied")
     assert len(applied["operation_ids"].split()) == 2
+
+
+@pytest.mark.parametrize("flags", ["01", "00"])
+def test_a_batch_that_came_with_a_trace_goes_on_in_it(
+    bench: Bench, collector: Collector, flags: str
+) -> None:
+    """Its publish is below what its manifest names; where that is not recorded, neither is this."""
+    trace, above = "a" * 32, "b" * 16
+    traced = f"00-{trace}-{above}-{flags}"
+    bench.land([person("crm/a", v=1)], trace_parent=traced)
+    assert _publish(bench, collector) is PublishStatus.COMPLETE
+    told = {(span.trace_id.hex(), span.parent_span_id.hex()) for span in collector.spans}
+    assert ((trace, above) in told) is (flags == "01")
+    assert collector.traces() == ({trace} if flags == "01" else set())
 
 
 def test_a_trace_shows_how_a_culprit_was_found_and_no_data(

@@ -13,11 +13,14 @@ import pytest
 
 from control_plane.worker.calls import Assignment, Calls, NoAnswer, Refused
 from control_plane.worker.running import Done, OutsideWorker, TaskFailed
+from penstock.identity.ids import TenantId
+from penstock.use_cases.workflow_triggers import trigger_event_driven
 from penstock.workflow.workers import WorkerMove, WorkerStatus
 from tests.fixtures.clock import FixedClock
 from tests.fixtures.control_server import ControlServer, services_at
 from tests.fixtures.outside import begin, calls_of, declare, eventually, tasks_of, working
 
+TRACED = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
 WORKER = {"worker_id": "w1", "capabilities": ["collect"], "capacity": 4}
 
 
@@ -342,3 +345,23 @@ def test_a_worker_waits_as_long_as_it_is_told(served: ControlServer) -> None:
     gone.close()
     assert waits == [0.1, 0.2, 0.4, 0.8]
     assert served.url
+
+
+def test_a_worker_is_given_the_trace_of_the_event(served: ControlServer, calls: Calls) -> None:
+    """Of a task that an event began; of one that somebody asked for it is given none."""
+    calls.register(["collect"], 2, {})
+    begin(served.services, "crm")
+    (task,) = calls.claim(1, 20.0)
+    assert task.trace_parent is None
+    begin(served.services, "erp", kind="event_driven", event={"type": "archive_discovered"})
+    trigger_event_driven(
+        served.services.coordination,
+        event_id="1",
+        event_type="archive_discovered",
+        subject="erp",
+        tenant=TenantId("acme"),
+        source="erp",
+        trace_parent=TRACED,
+    )
+    (traced,) = calls.claim(1, 20.0)
+    assert (traced.source_id, traced.trace_parent) == ("erp", TRACED)
