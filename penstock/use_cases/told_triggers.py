@@ -96,6 +96,7 @@ def _tell(co: Coordination, event: OutboxEvent, sight: Sight) -> None:
         subject=event.subject,
         tenant=event.tenant_id,
         source=source,
+        trace_parent=event.trace_parent,
         sight=sight,
         heard_to=event.cursor,
     )

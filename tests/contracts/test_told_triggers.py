@@ -17,6 +17,7 @@ from penstock.identity import ids
 from penstock.identity.ids import BatchId, SourceId, TenantId
 from penstock.ports.audit_log import AuditEntry
 from penstock.ports.pauses import Pause, PauseScope
+from penstock.ports.tracing import trace_parent_of
 from penstock.publish.queue import QueuePolicy
 from penstock.publish.state import Intent
 from penstock.use_cases.coordination import Coordination
@@ -124,12 +125,15 @@ class World:
         moment: datetime | None = None,
         corrects: Correction | None = None,
         tenant: TenantId = ACME,
+        trace_parent: str | None = None,
     ) -> BatchId:
         """Admit a batch of a tenant; its id."""
         of = record(source, minute)
         changed: dict[str, Any] = {"tenant_id": tenant, "corrects": corrects}
         if moment is not None:
             changed["source_timestamp"] = moment
+        if trace_parent is not None:
+            changed["trace_parent"] = trace_parent
         of = replace(of, manifest=of.manifest.model_copy(update=changed))
         assert self.store.admit(of, [pending(of, tenant_id=tenant)])
         return of.manifest.batch_id
@@ -489,3 +493,15 @@ def test_a_follow_up_is_news(world: World) -> None:
     world.look()
     stored = world.co.workflows.get_workflow(made)
     assert (stored.turns, stored.dropped_triggers) == (1, 1)
+
+
+def test_a_turn_goes_on_in_the_trace_of_what_was_told(world: World) -> None:
+    """In the one that a batch came with; in the one that follows from its id of a batch that came with none."""
+    made = world.waits("batch_landed")
+    traced = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
+    world.lands(trace_parent=traced)
+    other = world.lands("b")
+    world.look()
+    workflow, turn = world.co.workflows.get_workflow(made), world.co.workflows.get_turn(made, 1)
+    traces = [turn.trace_parent, *(each.trace_parent for each in workflow.queued_triggers)]
+    assert traces == [traced, trace_parent_of(other)]
