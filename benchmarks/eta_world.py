@@ -1,4 +1,4 @@
-"""A world to forecast: sources with days and weeks, bursts, outages, heavy tails and changing rates.
+"""A world to forecast: days and weeks, bursts, outages, heavy tails, changing rates, a heavy tenant, and poison.
 
 What decides is the platform's own: the queue's order and scores, the retries and the breakers. What is made up is what
 it decides upon: when batches land, how large they are, what they take, and when targets do not answer. The clock is
@@ -11,7 +11,7 @@ import heapq
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -37,6 +37,13 @@ from penstock.publish.state import PublishMetrics, PublishState, PublishStatus
 
 START = datetime(2026, 1, 5, tzinfo=UTC)  # a Monday
 _TIMEOUT_S = 20.0
+_HEAVY = TenantId("tenant_0")
+_HEAVIER = 4.0
+"""How many times its usual rows the heavy tenant lands for some hours every few days."""
+_POISON = 0.004
+"""Share of batches that a target refuses for good."""
+_LIGHTER = 0.95
+"""Of what sources take at noon on weekdays, what is left of it over a week, heavy tails included."""
 LaneId = tuple[SourceId, TargetId]
 Rng = np.random.Generator
 
@@ -65,6 +72,7 @@ class Job:
     operations: int
     work_s: float
     landed_at: datetime
+    poison: bool = False
     since: datetime | None = None
     tries: list[Attempt] = field(default_factory=list)
     tier: Tier = Tier.FIRST
@@ -111,15 +119,37 @@ def made_up_kinds(rng: Rng, count: int, targets: int) -> list[Kind]:
     return kinds
 
 
+def _brought_to(load: float, kinds: list[Kind]) -> list[Kind]:
+    """Return kinds whose publishes take so much longer or shorter that they keep ``load`` workers busy."""
+    now = sum(_usual_s(kind) / (kind.spec.cadence_s or 3600) for kind in kinds) * _LIGHTER
+    factor = load / now
+    return [
+        replace(kind, fixed_s=kind.fixed_s * factor, rows_per_s=kind.rows_per_s / factor)
+        for kind in kinds
+    ]
+
+
+def _usual_s(kind: Kind) -> float:
+    return kind.fixed_s + kind.rows / kind.rows_per_s
+
+
 class World:
     """The queue, the workers and the targets, moved from event to event."""
 
     def __init__(
-        self, *, seed: int, days: float, sources: int = 14, targets: int = 3, workers: int = 3
+        self,
+        *,
+        seed: int,
+        days: float,
+        busy: float,
+        sources: int = 14,
+        targets: int = 3,
+        workers: int = 3,
     ) -> None:
+        """Make a world up in which the workers are ``busy`` for that share of a week, when all goes well."""
         self.rng = np.random.default_rng(seed)
         self.workers = workers
-        self.kinds = made_up_kinds(self.rng, sources, targets)
+        self.kinds = _brought_to(busy * workers, made_up_kinds(self.rng, sources, targets))
         self.specs = {kind.spec.source_id: kind.spec for kind in self.kinds}
         self.policy = QueuePolicy()
         self.now = START
@@ -133,11 +163,14 @@ class World:
         """What came to its end since it was last looked at; None of what failed or was tried again."""
         self._events: list[tuple[datetime, int, Callable[[], None]]] = []
         self._number = itertools.count()
+        self.busy_s = 0.0
+        """What publishes took that ended well."""
         self.breakers = {
             target: BreakerState.closed(target, START)
             for target in sorted({kind.spec.targets[0] for kind in self.kinds})
         }
         self._outages = {target: self._made_up_outages(days) for target in self.breakers}
+        self._heavy = self._made_up_stretches(days, every_days=3.0, hours=(2.0, 8.0))
         self._speeds = {kind.spec.source_id: self._made_up_speeds(days) for kind in self.kinds}
         for kind in self.kinds:
             self._plan_landings(kind)
@@ -212,6 +245,8 @@ class World:
         day = 0.5 + 0.5 * math.sin((hour - 8) / 24 * 2 * math.pi)
         season = kind.night if self.now.weekday() >= 5 else kind.night + (1 - kind.night) * day
         rows = max(1, int(kind.rows * season * np.exp(self.rng.normal(0, 0.15))))
+        if kind.spec.tenant_id == _HEAVY and any(a <= self.now < b for a, b in self._heavy):
+            rows = int(rows * _HEAVIER)
         share = float(np.exp(self.rng.normal(0, 0.3)))
         tail = 1.0 if self.rng.random() > 0.03 else float(1 + self.rng.pareto(1.5))
         spread = float(np.exp(self.rng.normal(0, kind.spread)))
@@ -236,6 +271,7 @@ class World:
             operations=max(1, int(rows * share * 0.05)),
             work_s=work_s,
             landed_at=self.now,
+            poison=float(self.rng.random()) < _POISON,
         )
         lane = self.waiting.setdefault(job.lane_id, [])
         lane.append(job)
@@ -262,7 +298,8 @@ class World:
         ends_at = self.now + timedelta(seconds=job.work_s)
         met = next((o for o in self._outages[target] if o[0] < ends_at and o[1] > self.now), None)
         if met is None:
-            self._at(ends_at, lambda: self._succeed(job))
+            ended = self._refuse if job.poison else self._succeed
+            self._at(ends_at, lambda: ended(job))
             return
         fails_at = max(met[0], self.now) + timedelta(seconds=_TIMEOUT_S)
         self._at(fails_at, lambda: self._fail(job))
@@ -274,6 +311,7 @@ class World:
         self._called(job.state.target_id, successes=1)
         job.state = job.state.model_copy(update={"status": PublishStatus.COMPLETE})
         assert job.since is not None
+        self.busy_s += (self.now - job.since).total_seconds()
         past = PastPublish(
             ended_at=self.now,
             work_s=(self.now - job.since).total_seconds(),
@@ -281,6 +319,17 @@ class World:
             operations=job.operations,
         )
         self.ended.append((job, past if not job.tries else None))
+
+    def _refuse(self, job: Job) -> None:
+        """Let a batch end that its target does not take: it answers, and no try will help."""
+        self._called(job.state.target_id, successes=1)
+        self._give_up(job)
+
+    def _give_up(self, job: Job) -> None:
+        del self.held[job.lane_id]
+        job.state = job.state.model_copy(update={"status": PublishStatus.FAILED})
+        self.failed += 1
+        self.ended.append((job, None))
 
     def _fail(self, job: Job) -> None:
         target = job.state.target_id
@@ -295,10 +344,7 @@ class World:
         jitter = float(self.rng.random())
         decided = decide(RetryPolicy(), job.tries, outcome, now=self.now, jitter=jitter)
         if not isinstance(decided, RetryAt):
-            del self.held[job.lane_id]
-            job.state = job.state.model_copy(update={"status": PublishStatus.FAILED})
-            self.failed += 1
-            self.ended.append((job, None))
+            self._give_up(job)
             return
         if decided.tier is Tier.IMMEDIATE:
             job.tier = decided.tier
@@ -369,6 +415,16 @@ class World:
             outages.append((at, at + timedelta(seconds=seconds)))
             at += timedelta(seconds=seconds, days=float(self.rng.exponential(4.0)))
         return outages
+
+    def _made_up_stretches(
+        self, days: float, *, every_days: float, hours: tuple[float, float]
+    ) -> list[tuple[datetime, datetime]]:
+        stretches, at = [], START + timedelta(days=float(self.rng.exponential(every_days)))
+        while at < START + timedelta(days=days):
+            until = at + timedelta(hours=float(self.rng.uniform(*hours)))
+            stretches.append((at, until))
+            at = until + timedelta(days=float(self.rng.exponential(every_days)))
+        return stretches
 
     def _made_up_speeds(self, days: float) -> list[tuple[datetime, float]]:
         """How fast a source's publishes go: a walk, and now and then another level."""

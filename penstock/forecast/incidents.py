@@ -19,7 +19,7 @@ class IncidentKind(StrEnum):
     SLA_BREACH = "sla_breach"
     """A batch is later than its source promises."""
     BREACH_FORECAST = "breach_forecast"
-    """A batch will be later than its source promises, more likely than not."""
+    """A batch will almost certainly be later than its source promises."""
     SLA_BURN = "sla_burn"
     """So many batches are late that the SLA's objective will be missed."""
     SILENT_SOURCE = "silent_source"

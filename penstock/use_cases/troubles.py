@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from penstock.forecast.anomaly import MOST, Anomaly, Metric, Observation, judge
+from penstock.forecast.breach import is_foretold
 from penstock.forecast.eta import Eta
 from penstock.forecast.incidents import Condition, Incident, IncidentKind, Severity
 from penstock.forecast.lane_model import LaneId
@@ -32,7 +33,7 @@ def conditions(
     open_keys = {incident.rule_key for incident in known if incident.rule_key}
     return [
         *late(forecasting.forecasts.late_batches(now=now), now),
-        *_foretold(forecasting, etas, open_keys, now),
+        *_foretold(forecasting, etas, open_keys),
         *_burning(forecasting, now),
         *_silent(forecasting, standings, now),
         *_down(forecasting, standings, now),
@@ -66,16 +67,13 @@ def late(batches: Sequence[LateBatch], now: datetime) -> Iterator[Condition]:
 
 
 def _foretold(
-    forecasting: Forecasting, etas: Sequence[Eta], open_keys: set[str], now: datetime
+    forecasting: Forecasting, etas: Sequence[Eta], open_keys: set[str]
 ) -> Iterator[Condition]:
-    policy = forecasting.policy
     for eta in etas:
-        if eta.breach_probability is None or eta.due_at is None or eta.due_at <= now:
-            continue
         key = f"breach_forecast:{eta.batch_id}:{eta.target_id}"
-        limit = policy.breach_calm if key in open_keys else policy.breach_alert
-        if eta.breach_probability < limit:
+        if not is_foretold(eta, forecasting.policy, was_open=key in open_keys):
             continue
+        assert eta.breach_probability is not None
         p90 = f", p90 {_text(eta.p90_at)}" if eta.p90_at else ""
         yield Condition(
             rule_key=key,
