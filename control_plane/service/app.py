@@ -167,6 +167,7 @@ def _entrance(services: Services) -> Entrance:
         cookie=SESSION_COOKIE,
         realm="penstock control plane",
         how="one that `penstock token create` made",
+        remembered=services.remembered,
         takes_large=LARGE.__contains__,
     )
 

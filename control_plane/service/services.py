@@ -9,10 +9,12 @@ from functools import cached_property
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
+from control_plane.service.intake import Intake
 from control_plane.service.waiting_room import WaitingRoom
 from control_plane.web.answering import database_is_away
 from control_plane.web.gate import CannotTell
 from control_plane.web.places import Places
+from control_plane.web.remembering import Remembered
 from penstock.access.limits import RequestLimits
 from penstock.access.tokens import Principal
 from penstock.ports.audit_log import AuditLog
@@ -22,6 +24,7 @@ from penstock.use_cases.access_tokens import admit_token
 from penstock.use_cases.coordination import Coordination
 from penstock.use_cases.platform import Platform
 from penstock.use_cases.work import Workshop
+from resources.control_db.inbox import SqlInbox
 from resources.control_db.outbox_tables import CHANNEL as OUTBOX
 from resources.control_db.signals import Signal, open_signal
 from resources.settings import Settings
@@ -50,6 +53,16 @@ class Services:
     def clock(self) -> Clock:
         """The time."""
         return self.platform.clock
+
+    @cached_property
+    def remembered(self) -> Remembered:
+        """Who was let in a moment ago."""
+        return Remembered(clock=self.clock)
+
+    @cached_property
+    def intake(self) -> Intake:
+        """Where events come in over HTTP."""
+        return Intake(inbox=SqlInbox.from_engine(self.engine), clock=self.clock)
 
     @cached_property
     def streams(self) -> Places:

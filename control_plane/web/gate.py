@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from control_plane.web.problem_responses import HttpProblem, HttpProblemKind, http_problem, invalid
 from control_plane.web.rates import Rates
+from control_plane.web.remembering import Remembered
 from penstock.access.limits import RequestLimits, nested
 from penstock.access.tokens import Principal
 from penstock.errors import PenstockError
@@ -63,6 +64,8 @@ class Entrance:
     realm: str
     how: str
     """Which tokens there are, for one who has shown none."""
+    remembered: Remembered | None = None
+    """Who was let in a moment ago, and is not looked up again."""
     takes_large: Callable[[str], bool] = lambda _path: False
     """Whether bodies may be larger at a path."""
 
@@ -109,12 +112,18 @@ class Gate:
         return principal
 
     async def _principal(self, text: str) -> Principal | None:
+        remembered = self.entrance.remembered
+        if remembered is not None and (known := remembered.get(text)) is not None:
+            return known
         try:
-            return await to_thread.run_sync(self.entrance.admit, text)
+            principal = await to_thread.run_sync(self.entrance.admit, text)
         except CannotTell as error:
             raise http_problem(
                 HttpProblemKind.UNAVAILABLE, str(error), headers={"Retry-After": "10"}
             ) from None
+        if remembered is not None and principal is not None:
+            remembered.add(text, principal)
+        return principal
 
     def _shown(self, scope: Scope) -> str | None:
         """Return the token that a request shows: as a bearer, or, where nothing can be changed, in a page's session."""

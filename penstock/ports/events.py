@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from penstock.events.delivery import Delivery, Destination, Wanted
 from penstock.events.envelope import OutboxCursor, OutboxEvent
@@ -206,11 +206,22 @@ class Handled:
     """When it is tried again; None where it is not."""
 
 
+class Received(NamedTuple):
+    """What somebody sent at once."""
+
+    arrivals: Sequence[Arrival]
+    received_from: str
+
+
 class Inbox(Protocol):
     """Events that came in, each once."""
 
     def accept(self, arrivals: Sequence[Arrival], *, received_from: str, now: datetime) -> int:
         """Store those that are new by tenant, source and id, in one transaction; return how many."""
+        ...
+
+    def accept_each(self, received: Sequence[Received], *, now: datetime) -> list[int]:
+        """Store what several sent, all in one transaction; return how many of each are new, as if one by one."""
         ...
 
     def next_waiting(self, *, now: datetime, limit: int) -> list[InboxEvent]:

@@ -10,7 +10,7 @@ import pytest
 from penstock.errors import IllegalMove, NotFound
 from penstock.identity.ids import TenantId
 from penstock.ports.audit_log import AuditEntry
-from penstock.ports.events import Arrival, Handled, InboxStatus
+from penstock.ports.events import Arrival, Handled, InboxStatus, Received
 from resources.control_db.inbox import SqlInbox
 from resources.control_db.store import SqlControlStore
 from tests.contracts.control_values import NOW, at
@@ -54,6 +54,31 @@ def test_what_comes_twice_is_kept_once(inbox: SqlInbox) -> None:
     others = [arrival("a", source="/other"), arrival("a", tenant_id=TenantId("acme"))]
     assert inbox.accept(others, received_from="kim", now=NOW) == 2
     assert waiting(inbox) == ["a", "b", "c", "a", "a"]
+
+
+def test_what_several_send_is_stored_together(inbox: SqlInbox) -> None:
+    """In their order, each told how many of its own are new: of the same event sent twice, the first one's is."""
+    inbox.accept([arrival("old")], received_from="kim", now=NOW)
+    odd = {
+        "n": 1.5,
+        "big": 2**60,
+        "text": 'a"b\\u0000 \u2028 \U0001f600',
+        "none": None,
+        "l": [[], {}],
+    }
+    parts = [
+        Received([arrival("a", data=odd, trace_parent=None), arrival("old")], "ada"),
+        Received([arrival("b"), arrival("a"), arrival("c", error="no JSON")], "ben"),
+        Received([], "eve"),
+        Received([arrival("b")], "kim"),
+    ]
+    assert inbox.accept_each(parts, now=NOW) == [1, 2, 0, 0]
+    assert waiting(inbox) == ["old", "a", "b"]
+    found = {e.arrival.event_id: e for e in inbox.find()}
+    assert found["a"].arrival == arrival("a", data=odd)
+    assert [found[name].received_from for name in "abc"] == ["ada", "ben", "ben"]
+    assert found["c"].status is InboxStatus.DEAD
+    assert found["a"].received_at == NOW
 
 
 def test_what_fails_holds_up_its_own_subject_alone(inbox: SqlInbox) -> None:

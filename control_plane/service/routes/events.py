@@ -37,7 +37,7 @@ from penstock.events.catalogue import TOLD
 from penstock.events.cloudevents import BATCH, STRUCTURED
 from penstock.events.envelope import OutboxCursor, OutboxEvent
 from penstock.identity.ids import TenantId
-from penstock.ports.events import Arrival, InboxEvent, InboxStatus
+from penstock.ports.events import InboxEvent, InboxStatus
 from penstock.use_cases.handle_events import arrival_of
 from penstock.use_cases.take_events import read_events
 from resources.control_db.inbox import SqlInbox
@@ -136,14 +136,9 @@ async def take_events(
         now=services.clock.now(),
     )
     arrivals = [arrival_of(event, caller.tenant_id) for event in events]
-    new = await to_thread.run_sync(_accept, services, arrivals, caller.actor)
+    new = await services.intake.accept(arrivals, received_from=caller.actor)
     loops.wake("event_handling")
     return json_response({"accepted": new, "known": len(arrivals) - new}, status=202)
-
-
-def _accept(services: Services, arrivals: Sequence[Arrival], sender: str) -> int:
-    inbox = SqlInbox.from_engine(services.engine)
-    return inbox.accept(arrivals, received_from=sender, now=services.clock.now())
 
 
 @router.get("/events", response_model=EventPage, responses=problems())

@@ -119,7 +119,9 @@ def revoke(token_id: TokenId, body: Why, services: ServicesOf, caller: Admin) ->
             "a token does not revoke itself: ask with another, or use `penstock token revoke`"
         )
     by, now = signed(caller, body.reason), services.clock.now()
-    return json_response(_document(revoke_token(services.tokens, token_id, by=by, now=now)))
+    revoked = revoke_token(services.tokens, token_id, by=by, now=now)
+    services.remembered.forget()
+    return json_response(_document(revoked))
 
 
 def _document(token: Token) -> Json:
