@@ -19,7 +19,7 @@ from penstock.use_cases.handle_events import Handler
 from penstock.use_cases.work import Workshop, beat, drain, leave
 from penstock.use_cases.workflow_queries import own_workflow
 from penstock.use_cases.workflow_tasks import complete_task, fail_task
-from penstock.use_cases.workflow_triggers import Sight, trigger_event_driven
+from penstock.use_cases.workflow_triggers import TriggerView, trigger_event_driven
 from penstock.workflow.records import Task, Trouble, Workflow
 from penstock.workflow.status import Step
 from penstock.workflow.tasks import Report
@@ -33,8 +33,8 @@ class Effects:
     workshop: Workshop
 
     @cached_property
-    def _sight(self) -> Sight:
-        return Sight(self.coordination)
+    def _view(self) -> TriggerView:
+        return TriggerView(self.coordination)
 
     def handlers(self) -> Mapping[str, Handler]:
         """Return what acts on each type."""
@@ -96,7 +96,7 @@ class Effects:
             source=source,
             trace_parent=arrival.trace_parent,
             cause=cause,
-            sight=self._sight,
+            view=self._view,
         )
 
     def _task_of(

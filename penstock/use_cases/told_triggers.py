@@ -18,7 +18,7 @@ from penstock.ports.events import EventLog, LogPlace
 from penstock.publish.queue import SUPERSEDED
 from penstock.use_cases.coordination import Coordination
 from penstock.use_cases.workflow_triggers import (
-    Sight,
+    TriggerView,
     sets_off_none,
     trigger_event_driven,
     waits_for,
@@ -59,9 +59,9 @@ def trigger_told(following: Following) -> bool:
     types = sorted({each.spec.event.type for each in waiting if each.spec.event is not None})
     read = following.log.read(start, limit=following.at_once, types=types)
     seen = [event for event in read if event.cursor <= end]
-    sight = Sight(following.coordination, waiting)
+    view = TriggerView(following.coordination, waiting)
     for event in seen:
-        _tell(following.coordination, event, sight)
+        _tell(following.coordination, event, view)
     is_page = len(seen) == following.at_once
     following.place.move(since=since, to=seen[-1].cursor if is_page else end)
     return is_page
@@ -79,13 +79,13 @@ def _start(since: OutboxCursor, waiting: Sequence[Workflow]) -> OutboxCursor | N
     return max(since, min(heard)) if heard else None
 
 
-def _tell(co: Coordination, event: OutboxEvent, sight: Sight) -> None:
+def _tell(co: Coordination, event: OutboxEvent, view: TriggerView) -> None:
     source = event.data.get("source_id") if AWAITED[event.type].has_source else None
     is_waited_for = any(
         each.heard_to is not None
         and each.heard_to < event.cursor
         and waits_for(each, event.type, event.subject, event.tenant_id, source)
-        for each in sight.may_wait_for(event.type, event.subject)
+        for each in view.may_wait_for(event.type, event.subject)
     )
     if not is_waited_for or not _begins_turns(co, event):
         return
@@ -97,7 +97,7 @@ def _tell(co: Coordination, event: OutboxEvent, sight: Sight) -> None:
         tenant=event.tenant_id,
         source=source,
         trace_parent=event.trace_parent,
-        sight=sight,
+        view=view,
         heard_to=event.cursor,
     )
 

@@ -19,7 +19,7 @@ PLATFORM_TENANT = TenantId("*")
 """The tenant of events that concern all tenants."""
 
 
-class Sight:
+class TriggerView:
     """The workflows that wait for events, and the declared sources, as somebody saw them: each looked up once.
 
     For acting on many events that came in before it was made, most of which begin nothing.
@@ -77,7 +77,7 @@ def trigger_event_driven(
     source: str | None,
     trace_parent: str | None = None,
     cause: Workflow | None = None,
-    sight: Sight | None = None,
+    view: TriggerView | None = None,
     heard_to: OutboxCursor | None = None,
 ) -> list[str]:
     """Begin a turn of every workflow that waits for an event, or queue or drop it; returns the workflows' ids.
@@ -85,14 +85,14 @@ def trigger_event_driven(
     ``event_id`` is unique among all events, whoever sent them: handling one again changes nothing. ``source`` is the
     one that the event is about, if it is about one; ``trace_parent`` the trace that the turns belong to; ``cause`` the
     workflow whose task it tells of. One that waits for such events itself sets off none, so that no workflow ever sets
-    off itself, nor two of them each other. ``sight`` is what somebody has seen since the event came in; without one it
+    off itself, nor two of them each other. ``view`` is what somebody has seen since the event came in; without one it
     is looked up. ``heard_to`` is where the event stands in the outbox, if it is one that Penstock tells.
     """
     fired: list[str] = []
     if cause is not None and sets_off_none(cause):
         return fired
-    sight = Sight(co) if sight is None else sight
-    for workflow in sight.may_wait_for(event_type, subject):
+    view = TriggerView(co) if view is None else view
+    for workflow in view.may_wait_for(event_type, subject):
         event = workflow.spec.event
         if event is None or not waits_for(workflow, event_type, subject, tenant, source):
             continue
@@ -104,7 +104,7 @@ def trigger_event_driven(
             source_id=source if event.only_its_source else None,
             trace_parent=trace_parent,
         )
-        _fire(co, workflow, trigger, sight.declared, heard_to=heard_to)
+        _fire(co, workflow, trigger, view.declared, heard_to=heard_to)
         fired.append(workflow.workflow_id)
     return fired
 
@@ -127,13 +127,13 @@ def begin_scheduled(co: Coordination, *, limit: int) -> int:
     """Begin a turn of every workflow whose schedule is due, or queue or drop it; returns how many there were."""
     now = co.now()
     due = co.workflows.scheduled_due(now, limit=limit)
-    sight = Sight(co)
+    view = TriggerView(co)
     for workflow in due:
         if workflow.spec.cron is None or workflow.next_due_at is None:
             continue
         trigger = Trigger(trigger_id=f"cron:{workflow.next_due_at.isoformat()}", at=now)
         _fire(
-            co, workflow, trigger, sight.declared, next_due_at=co.next_due(workflow.spec.cron, now)
+            co, workflow, trigger, view.declared, next_due_at=co.next_due(workflow.spec.cron, now)
         )
     return len(due)
 
@@ -141,9 +141,9 @@ def begin_scheduled(co: Coordination, *, limit: int) -> int:
 def begin_queued(co: Coordination, *, limit: int) -> int:
     """Begin the next turn of workflows for which something has fired meanwhile; returns how many there were."""
     waiting = co.workflows.with_queued_triggers(limit=limit)
-    sight = Sight(co)
+    view = TriggerView(co)
     for workflow in waiting:
-        _begin_next(co, workflow, sight.declared)
+        _begin_next(co, workflow, view.declared)
     return len(waiting)
 
 

@@ -18,7 +18,7 @@ from penstock.use_cases.event_effects import Effects
 from penstock.use_cases.handle_events import Handling, handle_waiting, key_of
 from penstock.use_cases.work import Workshop, claim_tasks, register_worker
 from penstock.use_cases.workflow_tasks import complete_task
-from penstock.use_cases.workflow_triggers import Sight, begin_queued, trigger_event_driven
+from penstock.use_cases.workflow_triggers import TriggerView, begin_queued, trigger_event_driven
 from penstock.workflow.tasks import Report
 from penstock.workflow.workers import WorkerStatus
 from resources.control_db.inbox import SqlInbox
@@ -87,7 +87,7 @@ def test_an_event_finds_exactly_those_that_wait_for_its_subject(world: World) ->
     subjects = (None, "a", "b", "a*", "ab", "*", "abc")
     asked = [{"type": "archive_discovered", "subject": subject} for subject in subjects]
     made = [create(world.co, kind="event_driven", event=event) for event in asked]
-    sight = Sight(world.co)
+    view = TriggerView(world.co)
     for subject in ("a", "ab", "b", "c", ""):
         fired = trigger_event_driven(
             world.co,
@@ -96,7 +96,7 @@ def test_an_event_finds_exactly_those_that_wait_for_its_subject(world: World) ->
             subject=subject,
             tenant=ACME,
             source=None,
-            sight=sight,
+            view=view,
         )
         events = ((each.workflow_id, each.spec.event) for each in made)
         waited = {id_ for id_, e in events if e and e.matches("archive_discovered", subject)}
