@@ -73,6 +73,8 @@ class _Running:
     task: Assignment
     stop: threading.Event = field(default_factory=threading.Event)
     lost: bool = False
+    reporting: bool = False
+    """From the first report on: a lease that is refused then may be gone because the report was just taken."""
 
 
 @dataclass(kw_only=True)
@@ -174,7 +176,7 @@ class OutsideWorker:
         try:
             report = None if running.lost else self._timed(running)
             self._make_room()
-            if report is not None and not running.lost:
+            if report is not None and self._begins_to_report(running):
                 self._deliver(running, report)
         finally:
             with self._room:
@@ -215,6 +217,11 @@ class OutsideWorker:
                 return self.handlers[name]
         raise TaskFailed(f"this worker cannot {capability}", code="no_handler")
 
+    def _begins_to_report(self, running: _Running) -> bool:
+        with self._room:
+            running.reporting = not running.lost
+            return running.reporting
+
     def _deliver(self, running: _Running, report: Callable[[], None]) -> None:
         """Report until it was taken, or until the task is another's."""
         tried = 0
@@ -232,6 +239,7 @@ class OutsideWorker:
                 return
             else:
                 return
+        _log.warning("task %s is lost before it was reported", running.task.task_id)
 
     def _give_up(self, task: Assignment, said: str) -> None:
         """Report a task as failed whose report was not taken as it is, so that nobody waits for its lease."""
@@ -255,17 +263,20 @@ class OutsideWorker:
             with self._room:
                 running = list(self._running.values())
             for each in running:
-                self._renew_one(each)
+                if not each.lost:
+                    self._renew_one(each)
 
     def _renew_one(self, running: _Running) -> None:
         try:
             if self.calls.renew(running.task):
                 running.stop.set()
         except Refused as error:
-            # It may have been reported a moment ago; then nobody listens to these any more.
-            running.lost = True
-            running.stop.set()
-            _log.warning("task %s is lost: %s", running.task.task_id, error)
+            with self._room:
+                running.lost = True
+                running.stop.set()
+            # What becomes of the report says whether it was lost, or has just been reported.
+            if not running.reporting:
+                _log.warning("task %s is lost: %s", running.task.task_id, error)
         except NoAnswer as error:
             _log.warning("task %s is not renewed: %s", running.task.task_id, error)
 

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from control_plane.worker.calls import Assignment, Calls, Registered
+import pytest
+
+from control_plane.worker.calls import Assignment, Calls, NoAnswer, Refused, Registered
 from control_plane.worker.running import SHORT_S, Done, OutsideWorker
 from tests.contracts.control_values import NOW
 
@@ -43,9 +45,10 @@ class Given(Calls):
     taken: threading.Event = field(default_factory=threading.Event)
     """Set while reports are taken."""
     all_reported: threading.Event = field(default_factory=threading.Event)
+    renew_s: float = 60
 
     def register(self, *_said: Any) -> Registered:
-        return Registered(heartbeat_s=60, renew_s=60)
+        return Registered(heartbeat_s=60, renew_s=self.renew_s)
 
     def claim(self, most: int, wait_s: float, *, ahead: int = 0) -> list[Assignment]:
         self.asked.append((most, ahead))
@@ -111,3 +114,81 @@ def test_a_worker_with_long_tasks_has_none_ahead() -> None:
     worker._took_s.extend([SHORT_S * 2] * 9)
     run_until_reported(calls, worker)
     assert {ahead for _, ahead in calls.asked[:2]} == {0}
+
+
+@dataclass(kw_only=True)
+class Losing(Given):
+    """A control plane that refuses to renew, from a moment on."""
+
+    renew_s: float = 0.001
+    unheard: bool = False
+    """Whether reports get no answer."""
+    gone: threading.Event = field(default_factory=threading.Event)
+    """Set once the lease is no more."""
+    stops: list[threading.Event] = field(default_factory=list)
+    """Of the task that is done: set once the worker knows that its lease is gone."""
+    refusals: int = 0
+    reports: int = 0
+
+    def handle(self, _task: Assignment, stop: threading.Event) -> Done:
+        """Do a task at once."""
+        self.stops.append(stop)
+        return Done()
+
+    def renew(self, task: Assignment) -> bool:
+        if not self.gone.is_set():
+            return False
+        self.refusals += 1
+        raise Refused("another has it", status=409, problem="lease_lost")
+
+    def complete(self, task: Assignment, batch_id: str | None, result: Mapping[str, Any]) -> None:
+        self.reports += 1
+        self.gone.set()
+        assert self.stops[0].wait(PATIENCE_S)
+        self.all_reported.set()
+        if self.unheard:
+            raise NoAnswer("it does not answer", retry_after_s=0)
+
+
+def _lost(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if "lost" in record.getMessage()]
+
+
+def test_a_task_that_is_just_being_reported_is_not_called_lost(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A lease that is refused because the report was taken says nothing: nothing was lost."""
+    calls = Losing(left=[task(1)])
+    worker = OutsideWorker(calls=calls, handlers={"collect": calls.handle})
+    run_until_reported(calls, worker)
+    assert calls.refusals == 1
+    assert _lost(caplog) == []
+
+
+def test_a_task_that_is_lost_before_its_report_arrives_is_called_so_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A report that got no answer is not repeated once the lease is gone, and that is said."""
+    calls = Losing(left=[task(1)], unheard=True)
+    worker = OutsideWorker(calls=calls, handlers={"collect": calls.handle})
+    run_until_reported(calls, worker)
+    assert calls.reports == 1
+    assert _lost(caplog) == [f"task {1:032x} is lost before it was reported"]
+
+
+def test_a_task_that_is_lost_while_it_is_done_is_not_reported(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its handler is told to stop, and what it has done is nobody's business; the log names the task."""
+    calls = Losing(left=[task(1)])
+
+    def handle(_given: Assignment, stop: threading.Event) -> Done:
+        calls.gone.set()
+        assert stop.wait(PATIENCE_S)
+        calls.all_reported.set()
+        return Done()
+
+    worker = OutsideWorker(calls=calls, handlers={"collect": handle})
+    run_until_reported(calls, worker)
+    assert calls.reports == 0
+    assert _lost(caplog) == [f"task {1:032x} is lost: another has it"]
