@@ -25,6 +25,7 @@ from urllib.parse import unquote
 from benchmarks.bench_location import WORK_S
 from benchmarks.bench_stack import REGISTRY, complete, land, opened
 from benchmarks.harness import Result, at_most, result
+from benchmarks.stack_processes import processes_over
 from control_plane.supervisor import Child, Stack, free_port
 from penstock.publish.state import PublishStatus
 from penstock.use_cases.platform import Platform
@@ -95,7 +96,7 @@ def _run_killed(platform: Platform, settings: Settings) -> float:
         return bool(states) and states[0].status is PublishStatus.EXECUTING
 
     _until(executing, "the batch is being executed")
-    runs = _processes(settings.home, "multiprocessing.spawn")
+    runs = processes_over(settings.home, "multiprocessing.spawn")
     assert runs, "a process of its own executes the run"
     began = time.perf_counter()
     for process in runs:
@@ -171,20 +172,6 @@ def _kill(child: Child) -> float:
     assert child.process is not None
     child.process.send_signal(signal.SIGKILL)
     return time.perf_counter()
-
-
-def _processes(home: Path, name: str) -> list[int]:
-    """Return the processes over a data folder that have a name in their command line."""
-    wanted = f"PENSTOCK_HOME={home}".encode()
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            environ = (folder / "environ").read_bytes().split(b"\0")
-            if wanted in environ and name in (folder / "cmdline").read_text():
-                found.append(int(folder.name))
-        except OSError:
-            continue
-    return found
 
 
 def _until(holds: Callable[[], bool], what: str) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from penstock.publish.state import PublishStatus
 from resources.control_db.engine import open_engine
-from tests.e2e.test_up import eventually, penstock_up
+from tests.fixtures.penstock_up import eventually, penstock_up
 
 FIRST = "FROM publish_state ORDER BY source_timestamp LIMIT 1"
 """The batch that is killed: whenever the hour strikes meanwhile, the source's schedule brings another."""

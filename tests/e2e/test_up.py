@@ -7,13 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
@@ -26,125 +22,11 @@ from control_plane.supervisor import (
     free_port,
     run_up,
 )
-from penstock.publish.state import PublishState, PublishStatus
-from resources.control_db.store import SqlControlStore
 from resources.settings import Settings
+from tests.fixtures.penstock_up import PATIENCE_S, UP, eventually, penstock_up
 
-T = TypeVar("T")
-UP = [sys.executable, "-m", "control_plane.cli", "up"]
-PATIENCE_S = 600.0
-"""Generous, since the machine may be busy; nothing waits longer than it has to."""
 SHOWN = """{ assetOrError(assetKey: {path: ["control_catalog", "published"]}) { ... on Asset {
   assetMaterializations(limit: 5) { partition metadataEntries { label ... on IntMetadataEntry { intValue } } } } } }"""
-
-
-@dataclass(kw_only=True)
-class Up:
-    """A running ``penstock up``."""
-
-    home: Path
-    port: int
-    registry_port: int
-    control_port: int
-    process: subprocess.Popen[str]
-    environ: dict[str, str]
-
-    def of_this_home(self, name: str = "") -> list[int]:
-        """Return the processes that run over this home, the supervisor included."""
-        wanted = f"PENSTOCK_HOME={self.home}".encode()
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                environ = (folder / "environ").read_bytes().split(b"\0")
-                if wanted in environ and name in (folder / "cmdline").read_text():
-                    found.append(int(folder.name))
-            except (FileNotFoundError, ProcessLookupError, PermissionError):
-                continue
-        return found
-
-    def graphql(self, query: str) -> Any:
-        """Ask Dagster's webserver."""
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/graphql",
-            data=json.dumps({"query": query}).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
-            return json.load(answer)["data"]
-
-    def collect(self, source: str) -> None:
-        """Extract a source and land its batch."""
-        command = [sys.executable, "-W", "ignore", "-m", "jobs.collect", source]
-        environ = {**self.environ, "DAGSTER_HOME": str(self.home / "dagster")}
-        subprocess.run(
-            command, env=environ, cwd=ROOT, check=True, capture_output=True, timeout=PATIENCE_S
-        )
-
-    def published(self, source: str) -> PublishState | None:
-        """Return the newest publish state of a source, once it is COMPLETE."""
-        store = SqlControlStore(f"sqlite:///{self.home / 'control.db'}")
-        states = store.list_states(statuses=[PublishStatus.COMPLETE])
-        store.close()
-        return next((state for state in states if state.source_id == source), None)
-
-    def stop(self, number: signal.Signals) -> int:
-        """Send the supervisor a signal, and return the exit status."""
-        self.process.send_signal(number)
-        return self.process.wait(PATIENCE_S)
-
-
-def eventually(look: Callable[[], T | None], what: str) -> T:
-    """Look until there is something to see."""
-    give_up_at = time.monotonic() + PATIENCE_S
-    while time.monotonic() < give_up_at:
-        if seen := look():
-            return seen
-        time.sleep(0.1)
-    raise AssertionError(f"{what}: not within {PATIENCE_S:g} s")
-
-
-@contextmanager
-def penstock_up(home: Path, **settings: str) -> Iterator[Up]:
-    """Run ``penstock up`` over a folder until it says that it is up; nothing of it is left afterwards."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PENSTOCK_", "DAGSTER_"))}
-    environ = {**kept, "PENSTOCK_HOME": str(home), "COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
-    environ |= {f"PENSTOCK_{name.upper()}": value for name, value in settings.items()}
-    port, registry_port, control_port = free_port(), free_port(), free_port()
-    command = [*UP, "--port", str(port), "--registry-port", str(registry_port)]
-    command += ["--control-port", str(control_port)]
-    process = subprocess.Popen(
-        command,
-        env=environ,
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert process.stdout is not None
-    up = Up(
-        home=home,
-        port=port,
-        registry_port=registry_port,
-        control_port=control_port,
-        process=process,
-        environ=environ,
-    )
-    try:
-        said = []
-        for line in process.stdout:
-            said.append(line)
-            if "Penstock is up" in line:
-                break
-        else:
-            raise AssertionError("penstock up ended: " + "".join(said))
-        yield up
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-        for left in up.of_this_home():
-            os.kill(left, signal.SIGKILL)
 
 
 def test_a_batch_that_lands_is_published_and_shown_and_ctrl_c_leaves_nothing(

@@ -10,15 +10,14 @@ from control_plane.service.addresses import DASHBOARD
 from control_plane.service.calling import ServicesOf
 from control_plane.service.forecasting import forecasting_of
 from control_plane.service.pages.acting import Proof, Reason, acted
+from control_plane.service.pages.pausing import pause_or_resume
 from control_plane.service.pages.showing import shown
 from control_plane.service.pages.standing import dashboard_of
 from control_plane.service.pages.trends import window_of
 from control_plane.service.services import Services
 from penstock.access.tokens import Principal
-from penstock.errors import NotFound
 from penstock.identity import ids
 from penstock.ports.pauses import PauseScope
-from penstock.use_cases import operate
 from penstock.use_cases.acts import By
 from penstock.use_cases.dashboard import Window, pauses_of, trend, volumes
 from penstock.use_cases.dashboard_scope import own_source
@@ -103,12 +102,4 @@ def _paused(services: Services, principal: Principal) -> dict[str, Any]:
 
 def _act(services: Services, principal: Principal, source: str, act: str, by: By) -> str:
     name = own_source(dashboard_of(services), ids.source_id(source), principal.only_tenant)
-    match act:
-        case "pause":
-            operate.pause_source(services.platform, name, by=by)
-            return f"Paused: nothing more is claimed of {name}; what is in hand ends"
-        case "resume":
-            operate.resume(services.platform, PauseScope.SOURCE, name, by=by)
-            return f"Resumed: {name} goes on"
-        case _:
-            raise NotFound(f"a source cannot be asked to {act!r}")
+    return pause_or_resume(services, PauseScope.SOURCE, name, act, by)

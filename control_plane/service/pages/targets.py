@@ -9,14 +9,13 @@ from fastapi import APIRouter, Request, Response
 from control_plane.service.addresses import DASHBOARD
 from control_plane.service.calling import ServicesOf
 from control_plane.service.pages.acting import Proof, Reason, acted, for_all
+from control_plane.service.pages.pausing import pause_or_resume
 from control_plane.service.pages.showing import shown
 from control_plane.service.services import Services
 from penstock.access.control import ControlRole
 from penstock.access.tokens import Principal
-from penstock.errors import NotFound
 from penstock.identity import ids
 from penstock.ports.pauses import PauseScope
-from penstock.use_cases import operate
 from penstock.use_cases.acts import By
 from penstock.use_cases.breakers import breaker_overviews, reset_breaker
 
@@ -63,15 +62,7 @@ def _targets(services: Services, principal: Principal) -> tuple[str, dict[str, A
 def _act(services: Services, principal: Principal, target: str, act: str, by: By) -> str:
     name = ids.target_id(target)
     for_all(principal, f"target {name}")
-    match act:
-        case "reset":
-            reset = reset_breaker(services.platform, name, by=by)
-            return f"The breaker of {name} is closed; batches that are due with that: {reset.woken}"
-        case "pause":
-            operate.pause_target(services.platform, name, by=by)
-            return f"Paused: nothing more is claimed for {name}; what is in hand ends"
-        case "resume":
-            operate.resume(services.platform, PauseScope.TARGET, name, by=by)
-            return f"Resumed: {name} goes on"
-        case _:
-            raise NotFound(f"a target cannot be asked to {act!r}")
+    if act == "reset":
+        reset = reset_breaker(services.platform, name, by=by)
+        return f"The breaker of {name} is closed; batches that are due with that: {reset.woken}"
+    return pause_or_resume(services, PauseScope.TARGET, name, act, by)

@@ -225,6 +225,31 @@ def test_targets_are_for_those_who_run_the_platform(bench: Bench, served: Contro
     assert (closed.status_code, closed.json()["code"]) == (409, "nothing_to_do")
 
 
+@pytest.mark.parametrize("page", [f"sources/{SOURCE}", f"targets/{TARGET}"])
+def test_a_form_pauses_and_resumes(bench: Bench, served: ControlServer, page: str) -> None:
+    """From the pages, sources and targets are paused for a reason and go on; there is no third act."""
+    bench.land([person("crm/a")])
+    proof = "p" * 43
+    cookies = {"penstock_control_session": served.token(), "penstock_control_csrf": proof}
+
+    def act(name: str, reason: str = "") -> int:
+        return httpx.post(
+            f"{served.url}/dashboard/{page}/{name}",
+            data={"csrf": proof, "reason": reason},
+            cookies=cookies,
+            timeout=60,
+        ).status_code
+
+    def paused() -> list[str]:
+        return [pause.scope_id for pause in bench.control.list_pauses()]
+
+    assert (act("pause"), paused()) == (422, [])
+    assert (act("pause", "it is moved"), paused()) == (303, [page.partition("/")[2]])
+    assert act("pause", "it is moved") == 409
+    assert (act("resume"), paused()) == (303, [])
+    assert act("forget") == 404
+
+
 def test_what_is_another_tenants_is_as_if_it_were_nobodys(
     bench: Bench, served: ControlServer
 ) -> None:
