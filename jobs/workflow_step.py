@@ -17,7 +17,7 @@ from penstock.errors import BadBatch, LeaseLost, NotFound, UndeclaredSource
 from penstock.identity import ids
 from penstock.identity.ids import BatchId
 from penstock.use_cases.coordination import Coordination
-from penstock.use_cases.work import Workshop, renew
+from penstock.use_cases.work import Workshop, outcome_of, renew
 from penstock.workflow.records import Task
 from penstock.workflow.status import Step
 from penstock.workflow.tasks import Report
@@ -114,24 +114,15 @@ def do_step(context: dg.OpExecutionContext, config: StepConfig, platform: Platfo
         with HeldTask(workshop, config) as held:
             batch, result = _done(context, co, task, held)
     except Exception as error:
-        if not isinstance(error, LeaseLost):
-            _note(workshop, task, str(error))
         trouble = Trouble(code=getattr(error, "code", type(error).__name__), message=str(error))
-        fail_task(co, report, trouble, passes=not isinstance(error, _PERMANENT))
+        # That somebody else has the task says nothing of its source.
+        outcome = None
+        if not isinstance(error, LeaseLost):
+            outcome = outcome_of(workshop, DAGSTER_WORKER, task.source_id, error=str(error))
+        fail_task(co, report, trouble, passes=not isinstance(error, _PERMANENT), outcome=outcome)
         raise
-    complete_task(co, report, batch_id=batch, result=result)
-    _note(workshop, task, None)
-
-
-def _note(workshop: Workshop, task: Task, error: str | None) -> None:
-    """Count the task's end for the breakers of its source and of Dagster as a worker."""
-    workshop.work.record_outcome(
-        worker_id=DAGSTER_WORKER,
-        source=task.source_id,
-        error=error,
-        now=workshop.clock.now(),
-        policy=workshop.policy,
-    )
+    outcome = outcome_of(workshop, DAGSTER_WORKER, task.source_id, error=None)
+    complete_task(co, report, batch_id=batch, result=result, outcome=outcome)
 
 
 def _done(

@@ -82,6 +82,18 @@ class HeldTask:
     lease_expires_at: datetime
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """How a task ended, as the breakers of its worker and of its source count it."""
+
+    worker_id: str
+    source: SourceId
+    error: str | None
+    """None if it ended well."""
+    at: datetime
+    policy: WorkerPolicy
+
+
 class WorkStore(Protocol):
     """Who works, and who has what. Reports on tasks move workflows, and are theirs."""
 
@@ -155,18 +167,6 @@ class WorkStore(Protocol):
 
     def standing(self, *, tenant: TenantId | None = None) -> Standing:
         """Return what an allotment is decided by; of one tenant only its tasks are ready."""
-        ...
-
-    def record_outcome(
-        self,
-        *,
-        worker_id: str,
-        source: SourceId,
-        error: str | None,
-        now: datetime,
-        policy: WorkerPolicy,
-    ) -> None:
-        """Count a task's end for the breakers of its worker and of its source; ``error`` is None if it ended well."""
         ...
 
     def list_work_breakers(self) -> list[WorkBreaker]:

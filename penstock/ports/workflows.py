@@ -9,6 +9,7 @@ from typing import Protocol
 
 from penstock.identity.ids import BatchId, SourceId, TenantId
 from penstock.ports.audit_log import AuditEntry
+from penstock.ports.work import Outcome
 from penstock.publish.state import PublishState
 from penstock.workflow.change import Case, Change
 from penstock.workflow.records import Task, Turn, Workflow
@@ -65,11 +66,12 @@ class Workflows(Protocol):
         source: SourceId | None = None,
         triggers: Sequence[str] = (),
         act: AuditEntry | None = None,
+        outcome: Outcome | None = None,
     ) -> Change | None:
         """Change a workflow under a lock, with its events and ``act``, in one transaction; or raise ``NotFound``.
 
         With ``source`` the case holds the tasks of that source alone, and counts of the others'. ``triggers`` are asked
-        about: the case says which of them have begun a turn.
+        about: the case says which of them have begun a turn. ``outcome`` is counted if anything is changed.
         """
         ...
 

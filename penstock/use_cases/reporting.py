@@ -9,7 +9,7 @@ from typing import Any
 from penstock.errors import LeaseLost
 from penstock.identity.ids import BatchId, TenantId
 from penstock.use_cases.coordination import Coordination
-from penstock.use_cases.work import Workshop, note_outcome, own_worker
+from penstock.use_cases.work import Workshop, outcome_of, own_worker
 from penstock.use_cases.workflow_tasks import complete_task, fail_task
 from penstock.workflow.records import Task, Trouble
 from penstock.workflow.status import IN_HAND
@@ -36,10 +36,10 @@ def report_done(
 ) -> Task:
     """Report a task as done; twice changes nothing. Raises ``LeaseLost`` for what is another's by now."""
     before = _held(workshop, co, holder, tenant)
-    after = complete_task(co, _report(holder), batch_id=batch_id, result=result)
-    if before.status in IN_HAND:
-        note_outcome(workshop, holder.worker_id, before.source_id, error=None)
-    return after
+    outcome = outcome_of(workshop, holder.worker_id, before.source_id, error=None)
+    return complete_task(
+        co, _report(holder), batch_id=batch_id, result=result, known=before, outcome=outcome
+    )
 
 
 def report_failed(
@@ -53,11 +53,9 @@ def report_failed(
 ) -> Task:
     """Report a task as failed; it is tried again if that may help and tries are left. ``LeaseLost`` as above."""
     before = _held(workshop, co, holder, tenant)
-    after = fail_task(co, _report(holder), trouble, passes=retryable)
-    if before.status in IN_HAND:
-        said = f"{trouble.code}: {trouble.message}"[:500]
-        note_outcome(workshop, holder.worker_id, before.source_id, error=said)
-    return after
+    said = f"{trouble.code}: {trouble.message}"[:500]
+    outcome = outcome_of(workshop, holder.worker_id, before.source_id, error=said)
+    return fail_task(co, _report(holder), trouble, passes=retryable, known=before, outcome=outcome)
 
 
 def _held(workshop: Workshop, co: Coordination, holder: Holder, tenant: TenantId | None) -> Task:

@@ -14,7 +14,7 @@ from typing import Any
 from penstock.errors import NotFound, NothingToDo, PenstockError
 from penstock.identity.ids import SourceId, TenantId
 from penstock.ports.clock import Clock
-from penstock.ports.work import Granted, HeldTask, Renewal, WorkStore
+from penstock.ports.work import Granted, HeldTask, Outcome, Renewal, WorkStore
 from penstock.publish.breaker import BreakerStatus
 from penstock.use_cases.acts import By
 from penstock.use_cases.platform import Platform
@@ -190,15 +190,15 @@ def renew(
     )
 
 
-def note_outcome(
+def outcome_of(
     workshop: Workshop, worker_id: str, source: SourceId, *, error: str | None
-) -> None:
-    """Count a task's end for the breakers of its worker and its source; ``error`` is None if it ended well."""
-    workshop.work.record_outcome(
+) -> Outcome:
+    """Return a task's end as the breakers of its worker and its source count it; ``error`` is None if it ended well."""
+    return Outcome(
         worker_id=worker_id,
         source=source,
         error=error,
-        now=workshop.clock.now(),
+        at=workshop.clock.now(),
         policy=workshop.policy,
     )
 

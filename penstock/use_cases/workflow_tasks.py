@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from penstock.identity.ids import BatchId
+from penstock.ports.work import Outcome
 from penstock.use_cases.coordination import Coordination
 from penstock.workflow import tasks
 from penstock.workflow.change import Change
@@ -37,30 +38,46 @@ def complete_task(
     *,
     batch_id: BatchId | None = None,
     result: Mapping[str, Any] | None = None,
+    known: Task | None = None,
+    outcome: Outcome | None = None,
 ) -> Task:
     """Say that a task is done; what comes next of its source is ready with that. Saying it twice changes nothing.
 
+    ``known`` is the task as it was a moment ago, where it has been read. ``outcome`` is counted with the end, once.
     Raises ``LeaseLost`` if it is not in the hands of whoever says so (any more).
     """
-    now = co.now()
-    change = co.workflows.change_task(
-        report.task_id,
+    now, task = co.now(), known or co.workflows.get_task(report.task_id)
+    change = co.workflows.change(
+        task.workflow_id,
         lambda case: tasks.task_completed(case, report, now=now, batch_id=batch_id, result=result),
+        source=task.source_id,
+        outcome=outcome,
     )
     return _after(co, report, change)
 
 
-def fail_task(co: Coordination, report: Report, trouble: Trouble, *, passes: bool) -> Task:
+def fail_task(
+    co: Coordination,
+    report: Report,
+    trouble: Trouble,
+    *,
+    passes: bool,
+    known: Task | None = None,
+    outcome: Outcome | None = None,
+) -> Task:
     """Say that a task failed: it is tried again if that ``passes`` and tries are left. Twice changes nothing.
 
-    Raises ``LeaseLost`` if it is not in the hands of whoever says so (any more).
+    ``known`` and ``outcome`` are as above. Raises ``LeaseLost`` if it is not in the hands of whoever says so.
     """
     now, jitter = co.now(), co.jitter()
-    change = co.workflows.change_task(
-        report.task_id,
+    task = known or co.workflows.get_task(report.task_id)
+    change = co.workflows.change(
+        task.workflow_id,
         lambda case: tasks.task_failed(
             case, report, trouble, passes=passes, now=now, jitter=jitter
         ),
+        source=task.source_id,
+        outcome=outcome,
     )
     return _after(co, report, change)
 

@@ -14,10 +14,9 @@ from typing import Any
 from sqlalchemy import Connection, and_, delete, select, text, tuple_, update
 
 from penstock.errors import ChangedMeanwhile, LeaseLost, NotFound, NothingToDo
-from penstock.identity.ids import SourceId, TenantId
+from penstock.identity.ids import TenantId
 from penstock.ports.audit_log import AuditEntry
 from penstock.ports.work import Grant, Granted, HeldTask, Renewal
-from penstock.publish.breaker import after_calls
 from penstock.workflow.allotment import Standing, allot
 from penstock.workflow.priority import WorkflowPolicy
 from penstock.workflow.status import TaskMove, TaskStatus, WorkflowStatus, next_task_status
@@ -32,8 +31,9 @@ from penstock.workflow.workers import (
     next_worker_status,
 )
 from resources.control_db.audit_log import add_act
-from resources.control_db.engine import Database, insert_into, insert_new, upsert
+from resources.control_db.engine import Database, insert_into, upsert
 from resources.control_db.outbox import add_events
+from resources.control_db.outcomes import locked_breakers
 from resources.control_db.rows import storable_json
 from resources.control_db.work_rows import (
     BREAKER_COLUMNS,
@@ -247,34 +247,6 @@ class SqlWork(Database):
 
     # Breakers -----------------------------------------------------------------------------------------------
 
-    def record_outcome(
-        self,
-        *,
-        worker_id: str,
-        source: SourceId,
-        error: str | None,
-        now: datetime,
-        policy: WorkerPolicy,
-    ) -> None:
-        """Count a task's end for the breakers of its worker and of its source; ``error`` is None if it ended well."""
-        keys = [(BreakerScope.SOURCE, str(source)), (BreakerScope.WORKER, worker_id)]
-        failures = 0 if error is None else 1
-        with self._writing() as connection:
-            new = [WorkBreaker.closed(scope, scope_id, now) for scope, scope_id in keys]
-            insert_new(connection, work_breaker, [row_of_breaker(each) for each in new])
-            counted = [
-                after_calls(
-                    before,
-                    policy.breaker,
-                    successes=1 - failures,
-                    failures=failures,
-                    now=now,
-                    error=error,
-                )
-                for before in _locked_breakers(connection, keys)
-            ]
-            upsert(connection, work_breaker, [row_of_breaker(each) for each in counted])
-
     def list_work_breakers(self) -> list[WorkBreaker]:
         """Return every breaker of workers and sources that has counted anything."""
         query = select(*BREAKER_COLUMNS).order_by(work_breaker.c.scope, work_breaker.c.scope_id)
@@ -286,7 +258,7 @@ class SqlWork(Database):
     ) -> WorkBreaker:
         """Close a breaker on an operator's word; raises ``NothingToDo`` for one that has counted nothing."""
         with self._writing() as connection:
-            before = _locked_breakers(connection, [(scope, scope_id)])
+            before = locked_breakers(connection, [(scope, scope_id)])
             if not before:
                 raise NothingToDo(f"the breaker of {scope} {scope_id!r} is closed")
             after = before[0].cleared(now)
@@ -396,16 +368,3 @@ def _reported_before(
     place = tuple_(task.turn_id, task.source_id, task.position)
     query = select(task.turn_id, task.source_id, task.position, task.result).where(place.in_(keys))
     return {(r.turn_id, r.source_id, r.position): r.result for r in connection.execute(query)}
-
-
-def _locked_breakers(
-    connection: Connection, keys: Sequence[tuple[BreakerScope, str]]
-) -> list[WorkBreaker]:
-    columns = tuple_(work_breaker.c.scope, work_breaker.c.scope_id)
-    query = (
-        select(*BREAKER_COLUMNS)
-        .where(columns.in_([(str(scope), scope_id) for scope, scope_id in keys]))
-        .order_by(work_breaker.c.scope, work_breaker.c.scope_id)
-        .with_for_update()
-    )
-    return [breaker_of(dict(row)) for row in connection.execute(query).mappings()]

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Table, func, select, update
 from penstock.errors import NotFound
 from penstock.identity.ids import SourceId, TenantId
 from penstock.ports.audit_log import AuditEntry
+from penstock.ports.work import Outcome
 from penstock.ports.workflows import Decide
 from penstock.workflow.change import Case, Change
 from penstock.workflow.records import Turn, Workflow
@@ -19,6 +20,7 @@ from resources.control_db.audit_log import add_act
 from resources.control_db.engine import insert_into
 from resources.control_db.outbox import add_events
 from resources.control_db.outbox_log import readable_end
+from resources.control_db.outcomes import count_outcome
 from resources.control_db.workflow_lists import SqlWorkflowLists
 from resources.control_db.workflow_rows import (
     task_columns,
@@ -68,8 +70,9 @@ class SqlWorkflows(SqlWorkflowLists):
         source: SourceId | None = None,
         triggers: Sequence[str] = (),
         act: AuditEntry | None = None,
+        outcome: Outcome | None = None,
     ) -> Change | None:
-        """Change a workflow under a lock, with its events and ``act``, in one transaction; or raise ``NotFound``."""
+        """Change a workflow under a lock, with events, ``act`` and ``outcome``, in one transaction; or ``NotFound``."""
         with self._writing() as connection:
             case = _read_case(connection, workflow_id, source, triggers, lock=True)
             change = decide(case)
@@ -78,6 +81,8 @@ class SqlWorkflows(SqlWorkflowLists):
                 add_events(connection, change.events)
                 if act is not None:
                     add_act(connection, act)
+                if outcome is not None:
+                    count_outcome(connection, outcome)
         return change
 
     def change_task(

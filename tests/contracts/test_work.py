@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 
 from penstock.errors import ChangedMeanwhile, IllegalMove, LeaseLost, NotFound, NothingToDo
 from penstock.identity.ids import SourceId, TenantId
-from penstock.ports.work import Grant
+from penstock.ports.work import Grant, Outcome
 from penstock.publish.breaker import BreakerStatus
 from penstock.workflow.priority import WorkflowPolicy
 from penstock.workflow.status import Step
@@ -25,6 +25,7 @@ from penstock.workflow.workers import (
     WorkerStatus,
 )
 from resources.control_db.audit_log import SqlAuditLog
+from resources.control_db.outcomes import count_outcome
 from resources.control_db.store import SqlControlStore
 from resources.control_db.work import SqlWork
 from resources.control_db.workflow_tables import workflow, workflow_task
@@ -348,14 +349,19 @@ def test_a_workflow_that_is_being_changed_is_passed_over(work: SqlWork) -> None:
 # Breakers ---------------------------------------------------------------------------------------------------
 
 
+def count(work: SqlWork, *, worker: str, error: str | None) -> None:
+    """Have a worker's task of the source ``crm`` end."""
+    outcome = Outcome(worker_id=worker, source=SourceId("crm"), error=error, at=NOW, policy=POLICY)
+    with work.engine.begin() as connection:
+        count_outcome(connection, outcome)
+
+
 def test_tasks_that_fail_open_the_breakers_of_worker_and_source(work: SqlWork) -> None:
     """Then neither is given anything, until one is closed by hand or its time is up."""
     add_worker(work, "w1")
     add_worker(work, "w2")
     for error in (None, "no route", "no route", "no route"):
-        work.record_outcome(
-            worker_id="w1", source=SourceId("crm"), error=error, now=NOW, policy=POLICY
-        )
+        count(work, worker="w1", error=error)
     found = {(each.scope, each.scope_id): each for each in work.list_work_breakers()}
     assert {key: each.status for key, each in found.items()} == {
         (BreakerScope.SOURCE, "crm"): BreakerStatus.OPEN,
@@ -380,13 +386,7 @@ def test_outcomes_are_counted_though_many_come_at_once(work: SqlWork, control_ur
         store = SqlWork(control_url)
         barrier.wait(30)
         for _ in range(5):
-            store.record_outcome(
-                worker_id=f"w{number % 2}",
-                source=SourceId("crm"),
-                error=None,
-                now=NOW,
-                policy=POLICY,
-            )
+            count(store, worker=f"w{number % 2}", error=None)
         store.close()
 
     with ThreadPoolExecutor(4) as pool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,20 @@ def test_a_task_that_failed_is_due_again_later_or_never(
     seen = ask(served, "GET", "/work-breakers", "viewer").json()["items"]
     failures = {each["scope_id"]: each["failures"] for each in seen}
     assert failures == {"crm": 1, "erp": 1, "w1": 2}
+
+
+def test_an_end_is_counted_once(served: ControlServer, calls: Calls) -> None:
+    """With the task's end, in one transaction: one that is said twice, or refused, counts nothing more."""
+    calls.register(["collect"], 2, {})
+    begin(served.services, "crm")
+    (task,) = calls.claim(1, 20.0)
+    stale = replace(task, fencing_token=task.fencing_token - 1)
+    with pytest.raises(Refused, match="stop"):
+        calls.complete(stale, None, {})
+    for _ in range(2):
+        calls.complete(task, None, {})
+    seen = ask(served, "GET", "/work-breakers", "viewer").json()["items"]
+    assert {each["scope_id"]: each["calls"] for each in seen} == {"crm": 1, "w1": 1}
 
 
 def test_who_lost_its_task_is_refused(
