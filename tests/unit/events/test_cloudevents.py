@@ -77,6 +77,26 @@ def test_what_is_wrong_is_said(wrong: dict[str, Any], said: str) -> None:
         read_structured(envelope(**wrong), now=NOW)
 
 
+@pytest.mark.parametrize(
+    "bad", ["", "no trace", 7, None, ["00"], "00-" + "0" * 32 + "-" + "0" * 16 + "-01"]
+)
+def test_a_trace_that_is_none_costs_no_event(bad: object) -> None:
+    """The event is taken as if it had come without one, in both modes."""
+    assert read_structured(envelope(traceparent=bad), now=NOW) == read_structured(
+        envelope(), now=NOW
+    )
+
+
+def test_a_trace_may_come_as_a_header_of_its_own() -> None:
+    """As whoever sends HTTP requests within a trace sends it; the event's own attribute goes before it."""
+    own, around = (f"00-{letter * 32}-{'b' * 16}-01" for letter in "ac")
+    headers = {f"ce-{name}": str(value) for name, value in envelope().items() if name != "data"}
+    headers["Traceparent"] = around
+    data = example("archive_discovered")
+    assert read_binary(headers, data, now=NOW).trace_parent == around
+    assert read_binary({**headers, "ce-traceparent": own}, data, now=NOW).trace_parent == own
+
+
 def test_a_batch_is_all_or_nothing() -> None:
     """A batch of events is read whole, and the one that is wrong is named."""
     kind = "application/cloudevents-batch+json"
