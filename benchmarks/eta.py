@@ -207,12 +207,10 @@ def _coverage(replays: Sequence[Replay], load: str) -> Iterator[Result]:
     yield result(f"p90 held in the first two days, {load}", median(cold), "%", peer=_spread(cold))
     told = [[r for r in replay.settled if r.made_at >= START + _WARM] for replay in replays]
     for stage in Stage:
-        yield from _bucket(
-            f"... {stage}, {load}", [[r for r in w if r.stage is stage] for w in told]
-        )
+        yield from _bucket(f"{stage}, {load}", [[r for r in w if r.stage is stage] for w in told])
     for (low, high), name in zip(pairwise(_HORIZONS_S), _HORIZONS, strict=True):
         within = [[r for r in each if low <= _horizon_s(r) < high] for each in told]
-        yield from _bucket(f"... p50 told in {name}, {load}", within)
+        yield from _bucket(f"p50 told in {name}, {load}", within)
     yield _by_source(told, load)
     busy = [100 * replay.busy for replay in replays]
     yield result(f"workers busy, {load}", median(busy), "%", peer=_spread(busy))
@@ -231,7 +229,7 @@ def _bucket(name: str, records: Sequence[Sequence[ForecastRecord]]) -> Iterator[
     shares = [_share(of_one, "p90") for of_one in enough]
     p50 = median(_share(of_one, "p50") for of_one in enough)
     said = f"{_spread(shares)}, {sum(map(len, enough)):,} forecasts, p50 {p50:.1f} %"
-    yield result(f"p90 held {name}", median(shares), "%", peer=said, goal=_between)
+    yield result(f"p90 held, {name}", median(shares), "%", peer=said, goal=_between)
 
 
 def _by_source(warm: Sequence[Sequence[ForecastRecord]], load: str) -> Result:

@@ -73,10 +73,11 @@ def with_overdue(
     """Return models that also know of forecasts whose p90 has passed while their batches have not come.
 
     What is late is not known by what ended, until it ends: without this, quantiles would learn of an outage after it.
+    Of each lane and stage the newest count, as many as are remembered.
     """
     known = {model.lane_id: model for model in models}
     late: dict[tuple[LaneId, Stage], list[Score]] = defaultdict(list)
-    for record in overdue:
+    for record in sorted(overdue, key=lambda each: each.made_at):
         late[record.lane_id, record.stage].append(record.score_so_far(now))
     for (lane, stage), scores in late.items():
         model = known.get(lane) or LaneModel(source_id=lane[0], target_id=lane[1])

@@ -132,7 +132,10 @@ class Forecasts(Protocol):
         ...
 
     def overdue(self, *, now: datetime) -> list[ForecastRecord]:
-        """Return the forecasts, oldest first, whose p90 has passed while their batches are still on their way."""
+        """Return the forecasts, oldest first, whose p90 has passed while their batches are still on their way.
+
+        Of each lane and stage the newest, as many as a model remembers scores: a crowd has tens of thousands.
+        """
         ...
 
     def settle(self, *, now: datetime) -> list[ForecastRecord]:

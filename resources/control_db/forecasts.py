@@ -23,7 +23,14 @@ from sqlalchemy import (
 )
 
 from penstock.forecast.eta import Size
-from penstock.forecast.lane_model import MOST_PUBLISHES, LaneId, LaneModel, PastPublish, Stage
+from penstock.forecast.lane_model import (
+    MOST_PUBLISHES,
+    MOST_SCORES,
+    LaneId,
+    LaneModel,
+    PastPublish,
+    Stage,
+)
 from penstock.forecast.line import JobId
 from penstock.forecast.records import ForecastRecord
 from penstock.identity.ids import BatchId, SourceId, TargetId
@@ -186,23 +193,12 @@ class SqlForecasts(SqlLaneModels, SqlHistories):
             connection.execute(insert_into(connection, forecast).on_conflict_do_nothing(), rows)
 
     def overdue(self, *, now: datetime) -> list[ForecastRecord]:
-        """Return the forecasts, oldest first, whose p90 has passed while their batches are still on their way."""
-        same = and_(
-            publish_state.c.batch_id == forecast.c.batch_id,
-            publish_state.c.target_id == forecast.c.target_id,
-        )
-        query = (
-            select(*_COLUMNS)
-            .join(publish_state, same)
-            .where(
-                text(NOT_SETTLED),
-                forecast.c.p90_at < now,
-                publish_state.c.status.not_in([str(status) for status in SETTLED]),
-            )
-            .order_by(forecast.c.made_at, forecast.c.batch_id, forecast.c.target_id)
-        )
+        """Return the forecasts, oldest first, whose p90 has passed while their batches are still on their way.
+
+        Of each lane and stage the newest, as many as a model remembers scores.
+        """
         with self._reading() as connection:
-            return [_made(row) for row in connection.execute(query).mappings()]
+            return [_made(row) for row in connection.execute(_overdue(now)).mappings()]
 
     def settle(self, *, now: datetime) -> list[ForecastRecord]:
         """Hold the forecasts of what has ended since against when it came, and return them."""
@@ -310,6 +306,34 @@ def _ended(connection: Connection, now: datetime) -> list[ForecastRecord]:
         came = row["publish_end_timestamp"] if row["status"] == PublishStatus.COMPLETE else None
         settled.append(replace(_made(row), came_at=came, settled_at=now))
     return settled
+
+
+def _overdue(now: datetime) -> Select[Any]:
+    same = and_(
+        publish_state.c.batch_id == forecast.c.batch_id,
+        publish_state.c.target_id == forecast.c.target_id,
+    )
+    order = (forecast.c.made_at, forecast.c.batch_id, forecast.c.target_id)
+    newest = func.row_number().over(
+        partition_by=(forecast.c.source_id, forecast.c.target_id, forecast.c.stage),
+        order_by=[each.desc() for each in order],
+    )
+    ranked = (
+        select(*_COLUMNS, newest.label("newest"))
+        .join(publish_state, same)
+        .where(
+            text(NOT_SETTLED),
+            forecast.c.p90_at < now,
+            publish_state.c.status.not_in([str(status) for status in SETTLED]),
+        )
+        .subquery()
+    )
+    found = ranked.c
+    return (
+        select(ranked)
+        .where(found.newest <= MOST_SCORES)
+        .order_by(found.made_at, found.batch_id, found.target_id)
+    )
 
 
 def _made(row: RowMapping) -> ForecastRecord:

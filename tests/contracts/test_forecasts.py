@@ -10,8 +10,8 @@ import pytest
 from penstock.batch.manifest import DataFile, Files, Manifest
 from penstock.batch.source import SourceSpec
 from penstock.forecast.eta import Size
-from penstock.forecast.lane_model import LaneModel, PastPublish, Score, Stage
-from penstock.forecast.records import ForecastRecord
+from penstock.forecast.lane_model import MOST_SCORES, LaneModel, PastPublish, Score, Stage
+from penstock.forecast.records import ForecastRecord, with_overdue
 from penstock.forecast.sla import Tally
 from penstock.identity.ids import BatchId, SourceId, TargetId, TenantId
 from penstock.ports.control import BatchRecord
@@ -176,6 +176,21 @@ def test_overdue_is_what_is_on_its_way_after_its_p90(
     assert [each.batch_id for each in forecasts.overdue(now=at(61))] == [second]
     forecasts.settle(now=at(61))
     assert [each.batch_id for each in forecasts.overdue(now=at(61))] == [second]
+
+
+def test_of_what_is_overdue_the_newest_of_a_lane_and_stage_count(
+    store: SqlControlStore, forecasts: SqlForecasts
+) -> None:
+    """As many as a model remembers: one more of another stage takes the place of none."""
+    batch = admit(store, "crm", 0)
+    made = [_forecast(batch, minute / 10) for minute in range(MOST_SCORES + 5)]
+    retrying = _forecast(batch, 9, stage=Stage.RETRYING)
+    forecasts.record([*made, retrying])
+    found = forecasts.overdue(now=at(60))
+    assert [each for each in found if each.stage is Stage.QUEUED] == made[5:]
+    assert [each for each in found if each.stage is Stage.RETRYING] == [retrying]
+    model = LaneModel(source_id=CRM, target_id=REGISTRY)
+    assert with_overdue([model], found, at(60)) == with_overdue([model], [*made, retrying], at(60))
 
 
 def test_a_lane_is_observed_oldest_first(store: SqlControlStore, forecasts: SqlForecasts) -> None:
