@@ -50,7 +50,7 @@ class PublishedHome:
     """Digest of its plan."""
 
 
-def publish_home(folder: Path) -> PublishedHome:
+def publish_home(folder: Path, database_url: str | None = None) -> PublishedHome:
     """Catalog a small database into a new home, twice with a change in between, and land a third batch."""
     database = folder / "shop.db"
     connection = sqlite3.connect(database)
@@ -63,7 +63,8 @@ def publish_home(folder: Path) -> PublishedHome:
         CREATE VIEW big AS SELECT id, amount FROM sale WHERE amount > 100;
     """)
     shop = sql_catalog("shop", url=f"sqlite:///{database}", name="shop", importance=0.9)
-    platform = open_platform(Settings(home=folder / "home"))
+    settings = {"home": folder / "home", "database_url": database_url}
+    platform = open_platform(Settings.model_validate(settings))
     assert isinstance(platform.control, SqlControlStore)
     platform.control.sync_sources([shop.spec])
     first, cursor = _land(platform, shop, hours_ago=3, cursor="")

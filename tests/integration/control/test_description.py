@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
 from pathlib import Path
 from typing import Any
 
 from control_plane.service.app import described_api
-from tests.fixtures.clock import FixedClock
-from tests.fixtures.control_server import running_control, services_at
-from tests.integration.control.schemathesis_runs import tried
+from tests.integration.control.schemathesis_runs import small_world, tried
 
 FEW = ("--phases", "examples,fuzzing,stateful", "--seed", "1", "--max-examples", "1")
 
 
-def test_the_api_is_as_it_is_described(
-    new_control_url: Callable[[str], str], clock: FixedClock, tmp_path: Path
-) -> None:
+def test_the_api_is_as_it_is_described(tmp_path: Path) -> None:
     """No server error, no answer that is not described, nothing wrong taken, nothing right refused, auth holds."""
-    services = services_at(tmp_path / "home", new_control_url("sqlite"), clock)
-    with running_control(services) as control:
-        ran = tried(control, tmp_path, *FEW)
+    with small_world(tmp_path) as (control, known):
+        ran = tried(control, known, tmp_path, *FEW)
     assert ran.returncode == 0, ran.stdout[-20_000:] + ran.stderr[-2_000:]
+
+
+def test_there_is_some_of_everything(tmp_path: Path) -> None:
+    """What a path names is there to be asked for: of each parameter several ids, and each that can be read is found."""
+    api = described_api()
+    with small_world(tmp_path) as (control, known):
+        for path, operations in api["paths"].items():
+            names = re.findall(r"{(\w+)}", path)
+            if not names or "{scope}" in path:
+                continue
+            (name,) = names
+            assert len(set(known.path[name])) >= (1 if name == "target" else 3), name
+            there = known.plans if path.startswith("/holds") else known.path[name]
+            for value in set(there) if "get" in operations else ():
+                answer = control.request("GET", path.replace(f"{{{name}}}", value), role="admin")
+                assert answer.status_code == 200, answer.text
+    assert known.plans
+    assert known.held
 
 
 def test_what_was_made_leads_on() -> None:
