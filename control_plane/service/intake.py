@@ -1,88 +1,27 @@
-"""Taking events in: what several senders have sent while one transaction was under way is stored together in the next.
-
-Nobody waits for others to come: who comes alone is served alone, at once.
-"""
+"""Taking events in: what several senders send at once is stored in one transaction."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from functools import partial
 
-from anyio import to_thread
-
+from control_plane.service.together import Together, one_by_one
 from penstock.ports.clock import Clock
-from penstock.ports.events import Arrival, Inbox, Received
+from penstock.ports.events import Inbox, Received
 
-_MOST_TOGETHER = 2_000
+MOST_TOGETHER = 2_000
 """Events in one transaction, unless one sender alone sends more."""
 
 
-@dataclass(eq=False)
-class _Waiting:
-    """What one sender has sent."""
+def open_intake(inbox: Inbox, clock: Clock) -> Together[Received, int]:
+    """Return where senders wait until what they sent is stored, and are told how much of it is new.
 
-    received: Received
-    answer: asyncio.Future[int]
+    What one sends is stored whole, or not at all; one whose events are refused takes no other with it.
+    """
 
+    def store(received: Sequence[Received]) -> Sequence[int]:
+        return inbox.accept_each(received, now=clock.now())
 
-@dataclass(kw_only=True)
-class Intake:
-    """Where senders wait until what they sent is stored. It is used from one event loop."""
-
-    inbox: Inbox
-    clock: Clock
-    _waiting: list[_Waiting] = field(default_factory=list)
-    _storing: asyncio.Task[None] | None = None
-
-    async def accept(self, arrivals: Sequence[Arrival], *, received_from: str) -> int:
-        """Store what is new, and return how many that is; what one sends is stored whole, or not at all."""
-        loop = asyncio.get_running_loop()
-        waiting = _Waiting(Received(arrivals, received_from), loop.create_future())
-        self._waiting.append(waiting)
-        if self._storing is None or self._storing.done():
-            self._storing = loop.create_task(self._store())
-        return await waiting.answer
-
-    async def _store(self) -> None:
-        while self._waiting:
-            together = self._next()
-            try:
-                # A sender that hangs up takes nothing back.
-                answers = await to_thread.run_sync(self._store_together, together)
-            except asyncio.CancelledError:
-                for each in (*together, *self._waiting):
-                    each.answer.cancel()
-                self._waiting.clear()
-                raise
-            for each, answer in zip(together, answers, strict=True):
-                _answer(each.answer, answer)
-
-    def _next(self) -> list[_Waiting]:
-        together = [self._waiting.pop(0)]
-        events = len(together[0].received.arrivals)
-        while self._waiting:
-            events += len(self._waiting[0].received.arrivals)
-            if events > _MOST_TOGETHER:
-                break
-            together.append(self._waiting.pop(0))
-        return together
-
-    def _store_together(self, together: Sequence[_Waiting]) -> list[int | Exception]:
-        received = [each.received for each in together]
-        try:
-            return [*self.inbox.accept_each(received, now=self.clock.now())]
-        except Exception as error:  # noqa: BLE001  whatever it is, it is told to whoever sent it
-            if len(together) == 1:
-                return [error]
-        # One sender's events may be what the others' were refused for.
-        return [answer for each in together for answer in self._store_together([each])]
-
-
-def _answer(future: asyncio.Future[int], answer: int | Exception) -> None:
-    if future.done():
-        return
-    if isinstance(answer, Exception):
-        future.set_exception(answer)
-    else:
-        future.set_result(answer)
+    return Together(
+        do=partial(one_by_one, store), size=lambda part: len(part.arrivals), most=MOST_TOGETHER
+    )

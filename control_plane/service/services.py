@@ -9,7 +9,9 @@ from functools import cached_property
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
-from control_plane.service.intake import Intake
+from control_plane.service.intake import open_intake
+from control_plane.service.reports import open_reports
+from control_plane.service.together import Together
 from control_plane.service.waiting_room import WaitingRoom
 from control_plane.web.answering import database_is_away
 from control_plane.web.gate import CannotTell
@@ -19,11 +21,14 @@ from penstock.access.limits import RequestLimits
 from penstock.access.tokens import Principal
 from penstock.ports.audit_log import AuditLog
 from penstock.ports.clock import Clock
+from penstock.ports.events import Received
 from penstock.ports.tokens import Tokens
 from penstock.use_cases.access_tokens import admit_token
 from penstock.use_cases.coordination import Coordination
 from penstock.use_cases.platform import Platform
+from penstock.use_cases.reporting import Ended
 from penstock.use_cases.work import Workshop
+from penstock.workflow.records import Task
 from resources.control_db.inbox import SqlInbox
 from resources.control_db.outbox_tables import CHANNEL as OUTBOX
 from resources.control_db.signals import Signal, open_signal
@@ -60,9 +65,14 @@ class Services:
         return Remembered(clock=self.clock)
 
     @cached_property
-    def intake(self) -> Intake:
+    def intake(self) -> Together[Received, int]:
         """Where events come in over HTTP."""
-        return Intake(inbox=SqlInbox.from_engine(self.engine), clock=self.clock)
+        return open_intake(SqlInbox.from_engine(self.engine), self.clock)
+
+    @cached_property
+    def reports(self) -> Together[Ended, Task]:
+        """Where workers report how tasks ended."""
+        return open_reports(self.workshop, self.coordination)
 
     @cached_property
     def streams(self) -> Places:

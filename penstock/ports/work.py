@@ -128,6 +128,10 @@ class WorkStore(Protocol):
         """Return one worker, or raise ``NotFound``."""
         ...
 
+    def get_workers(self, worker_ids: Sequence[str]) -> dict[str, Worker]:
+        """Return those of these workers that are there, by id."""
+        ...
+
     def list_workers(
         self,
         *,

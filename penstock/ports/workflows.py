@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from penstock.errors import PenstockError
 from penstock.identity.ids import BatchId, SourceId, TenantId
 from penstock.ports.audit_log import AuditEntry
 from penstock.ports.work import Outcome
@@ -17,6 +18,15 @@ from penstock.workflow.status import TaskStatus, WorkflowKind, WorkflowStatus
 
 Decide = Callable[[Case], Change | None]
 """What a case becomes; None for nothing. It may raise, and then nothing is changed."""
+
+
+class Asked(NamedTuple):
+    """A change of what concerns one source of a workflow."""
+
+    decide: Decide
+    source: SourceId
+    outcome: Outcome | None = None
+    """Counted if anything is changed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,8 +85,22 @@ class Workflows(Protocol):
         """
         ...
 
+    def change_each(
+        self, workflow_id: str, asked: Sequence[Asked]
+    ) -> list[Change | PenstockError | None]:
+        """Change a workflow by one after another, in one transaction; return what ``change`` would, or its error.
+
+        One that is refused takes no other with it.
+        """
+        ...
+
     def change_task(
-        self, task_id: str, decide: Decide, *, act: AuditEntry | None = None
+        self,
+        task_id: str,
+        decide: Decide,
+        *,
+        act: AuditEntry | None = None,
+        outcome: Outcome | None = None,
     ) -> Change | None:
         """Change the workflow that a task is of, with the tasks of its source in the case; or raise ``NotFound``."""
         ...

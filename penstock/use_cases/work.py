@@ -300,7 +300,11 @@ def _breakers_of_workers(workshop: Workshop) -> list[WorkBreaker]:
 
 def own_worker(workshop: Workshop, worker_id: str, tenant: TenantId | None) -> Worker:
     """Return a worker that is of the caller's tenant, or raise ``NotFound``."""
-    worker = workshop.work.get_worker(worker_id)
-    if tenant not in (None, EVERY_TENANT, worker.tenant_id):
+    return seen_by(workshop.work.get_worker(worker_id), worker_id, tenant)
+
+
+def seen_by(worker: Worker | None, worker_id: str, tenant: TenantId | None) -> Worker:
+    """Return a worker if it is there and of the caller's tenant, or raise ``NotFound``."""
+    if worker is None or tenant not in (None, EVERY_TENANT, worker.tenant_id):
         raise NotFound(f"there is no worker {worker_id!r}: register it first")
     return worker

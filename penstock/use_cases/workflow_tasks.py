@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from penstock.identity.ids import BatchId
 from penstock.ports.work import Outcome
+from penstock.ports.workflows import Decide
 from penstock.use_cases.coordination import Coordination
 from penstock.workflow import tasks
 from penstock.workflow.change import Change
@@ -32,27 +34,44 @@ def extend_lease(co: Coordination, report: Report, *, lease_s: float) -> None:
     )
 
 
+def completing(
+    co: Coordination,
+    report: Report,
+    *,
+    batch_id: BatchId | None = None,
+    result: Mapping[str, Any] | None = None,
+) -> Decide:
+    """Return what makes of a case that a task of it is done; it raises ``LeaseLost``."""
+    now = co.now()
+    return partial(tasks.task_completed, report=report, now=now, batch_id=batch_id, result=result)
+
+
+def failing(co: Coordination, report: Report, trouble: Trouble, *, passes: bool) -> Decide:
+    """Return what makes of a case that a task of it failed; it raises ``LeaseLost``."""
+    return partial(
+        tasks.task_failed,
+        report=report,
+        trouble=trouble,
+        passes=passes,
+        now=co.now(),
+        jitter=co.jitter(),
+    )
+
+
 def complete_task(
     co: Coordination,
     report: Report,
     *,
     batch_id: BatchId | None = None,
     result: Mapping[str, Any] | None = None,
-    known: Task | None = None,
     outcome: Outcome | None = None,
 ) -> Task:
     """Say that a task is done; what comes next of its source is ready with that. Saying it twice changes nothing.
 
-    ``known`` is the task as it was a moment ago, where it has been read. ``outcome`` is counted with the end, once.
-    Raises ``LeaseLost`` if it is not in the hands of whoever says so (any more).
+    ``outcome`` is counted with the end, once. Raises ``LeaseLost`` if it is not in the hands of whoever says so.
     """
-    now, task = co.now(), known or co.workflows.get_task(report.task_id)
-    change = co.workflows.change(
-        task.workflow_id,
-        lambda case: tasks.task_completed(case, report, now=now, batch_id=batch_id, result=result),
-        source=task.source_id,
-        outcome=outcome,
-    )
+    decide = completing(co, report, batch_id=batch_id, result=result)
+    change = co.workflows.change_task(report.task_id, decide, outcome=outcome)
     return _after(co, report, change)
 
 
@@ -62,23 +81,14 @@ def fail_task(
     trouble: Trouble,
     *,
     passes: bool,
-    known: Task | None = None,
     outcome: Outcome | None = None,
 ) -> Task:
     """Say that a task failed: it is tried again if that ``passes`` and tries are left. Twice changes nothing.
 
-    ``known`` and ``outcome`` are as above. Raises ``LeaseLost`` if it is not in the hands of whoever says so.
+    ``outcome`` is as above. Raises ``LeaseLost`` if it is not in the hands of whoever says so.
     """
-    now, jitter = co.now(), co.jitter()
-    task = known or co.workflows.get_task(report.task_id)
-    change = co.workflows.change(
-        task.workflow_id,
-        lambda case: tasks.task_failed(
-            case, report, trouble, passes=passes, now=now, jitter=jitter
-        ),
-        source=task.source_id,
-        outcome=outcome,
-    )
+    decide = failing(co, report, trouble, passes=passes)
+    change = co.workflows.change_task(report.task_id, decide, outcome=outcome)
     return _after(co, report, change)
 
 

@@ -161,6 +161,13 @@ class SqlWork(Database):
         with self._reading() as connection:
             return _must_read_worker(connection, worker_id, lock=False)
 
+    def get_workers(self, worker_ids: Sequence[str]) -> dict[str, Worker]:
+        """Return those of these workers that are there, by id."""
+        query = select(worker).where(worker.c.worker_id.in_(worker_ids))
+        with self._reading() as connection:
+            found = [worker_of(dict(row)) for row in connection.execute(query).mappings()]
+        return {each.worker_id: each for each in found}
+
     def list_workers(
         self,
         *,

@@ -25,7 +25,7 @@ from penstock.workflow.workers import (
     WorkerStatus,
 )
 from resources.control_db.audit_log import SqlAuditLog
-from resources.control_db.outcomes import count_outcome
+from resources.control_db.outcomes import count_outcomes
 from resources.control_db.store import SqlControlStore
 from resources.control_db.work import SqlWork
 from resources.control_db.workflow_tables import workflow, workflow_task
@@ -353,7 +353,7 @@ def count(work: SqlWork, *, worker: str, error: str | None) -> None:
     """Have a worker's task of the source ``crm`` end."""
     outcome = Outcome(worker_id=worker, source=SourceId("crm"), error=error, at=NOW, policy=POLICY)
     with work.engine.begin() as connection:
-        count_outcome(connection, outcome)
+        count_outcomes(connection, [outcome])
 
 
 def test_tasks_that_fail_open_the_breakers_of_worker_and_source(work: SqlWork) -> None:

@@ -37,7 +37,7 @@ from penstock.events.catalogue import TOLD
 from penstock.events.cloudevents import BATCH, STRUCTURED
 from penstock.events.envelope import OutboxCursor, OutboxEvent
 from penstock.identity.ids import TenantId
-from penstock.ports.events import InboxEvent, InboxStatus
+from penstock.ports.events import InboxEvent, InboxStatus, Received
 from penstock.use_cases.handle_events import arrival_of
 from penstock.use_cases.take_events import read_events
 from resources.control_db.inbox import SqlInbox
@@ -136,7 +136,7 @@ async def take_events(
         now=services.clock.now(),
     )
     arrivals = [arrival_of(event, caller.tenant_id) for event in events]
-    new = await services.intake.accept(arrivals, received_from=caller.actor)
+    new = await services.intake.ask(Received(arrivals, caller.actor))
     loops.wake("event_handling")
     return json_response({"accepted": new, "known": len(arrivals) - new}, status=202)
 

@@ -91,17 +91,17 @@ def renew(task_id: TaskId, body: Holding, services: ServicesOf, caller: WorkerCa
     response_model=ReportedDocument,
     responses={200: {"description": "It was taken."}, **problems(404, 409, 413, 422)},
 )
-def complete(
+async def complete(
     task_id: TaskId, body: Completion, services: ServicesOf, caller: WorkerCaller
 ) -> Response:
     """Report a task as done. Reporting it twice changes nothing."""
-    done = reporting.report_done(
-        services.workshop,
-        services.coordination,
-        _holder(task_id, body),
-        tenant=caller.only_tenant,
-        batch_id=None if body.batch_id is None else batch_of(body.batch_id),
-        result=body.result,
+    done = await services.reports.ask(
+        reporting.Ended(
+            holder=_holder(task_id, body),
+            tenant=caller.only_tenant,
+            batch_id=None if body.batch_id is None else batch_of(body.batch_id),
+            result=body.result,
+        )
     )
     services.room.notice()
     return json_response(_task(done))
@@ -112,15 +112,17 @@ def complete(
     response_model=ReportedDocument,
     responses={200: {"description": "It was taken."}, **problems(404, 409, 413, 422)},
 )
-def fail(task_id: TaskId, body: Failure, services: ServicesOf, caller: WorkerCaller) -> Response:
+async def fail(
+    task_id: TaskId, body: Failure, services: ServicesOf, caller: WorkerCaller
+) -> Response:
     """Report a task as failed; it is tried again later if that may help and tries are left."""
-    failed = reporting.report_failed(
-        services.workshop,
-        services.coordination,
-        _holder(task_id, body),
-        Trouble(code=body.code, message=body.message),
-        tenant=caller.only_tenant,
-        retryable=body.retryable,
+    failed = await services.reports.ask(
+        reporting.Ended(
+            holder=_holder(task_id, body),
+            tenant=caller.only_tenant,
+            trouble=Trouble(code=body.code, message=body.message),
+            retryable=body.retryable,
+        )
     )
     return json_response(_task(failed))
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from control_plane.service.intake import Intake
+from control_plane.service.intake import open_intake
+from control_plane.service.together import Together
 from penstock.ports.events import Received
 from tests.contracts.test_inbox import arrival
 from tests.fixtures.clock import FixedClock
@@ -34,8 +35,11 @@ class SlowInbox:
         return [len(part.arrivals) for part in received]
 
 
+Intake = Together[Received, int]
+
+
 async def _send(intake: Intake, *ids: str) -> int:
-    return await intake.accept([arrival(each) for each in ids], received_from="kim")
+    return await intake.ask(Received([arrival(each) for each in ids], "kim"))
 
 
 async def _while_storing(inbox: SlowInbox, intake: Intake, *sent: Sequence[str]) -> list[Any]:
@@ -55,7 +59,7 @@ def inbox() -> SlowInbox:
 
 @pytest.fixture
 def intake(inbox: SlowInbox, clock: FixedClock) -> Intake:
-    return Intake(inbox=inbox, clock=clock)  # type: ignore[arg-type]
+    return open_intake(inbox, clock)  # type: ignore[arg-type]
 
 
 def test_who_comes_meanwhile_is_stored_together(inbox: SlowInbox, intake: Intake) -> None:
