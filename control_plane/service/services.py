@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from control_plane.service.intake import open_intake
+from control_plane.service.leasing import HeldLease
 from control_plane.service.reports import open_reports
 from control_plane.service.together import Together
 from control_plane.service.waiting_room import WaitingRoom
@@ -30,6 +31,7 @@ from penstock.use_cases.reporting import Ended
 from penstock.use_cases.work import Workshop
 from penstock.workflow.records import Task
 from resources.control_db.inbox import SqlInbox
+from resources.control_db.loop_leases import SqlLoopLeases
 from resources.control_db.outbox_tables import CHANNEL as OUTBOX
 from resources.control_db.signals import Signal, open_signal
 from resources.settings import Settings
@@ -98,6 +100,17 @@ class Services:
     def work_signal(self) -> Signal:
         """What wakes those who wait for tasks; one thread waits for it."""
         return open_signal(self.engine, OUTBOX)
+
+    @cached_property
+    def _leases(self) -> dict[str, HeldLease]:
+        return {}
+
+    def lease(self, name: str) -> HeldLease:
+        """Return this server's lease on what one server at a time does."""
+        if name not in self._leases:
+            leases = SqlLoopLeases.from_engine(self.engine)
+            self._leases[name] = HeldLease(name=name, leases=leases, clock=self.clock)
+        return self._leases[name]
 
     def let_go(self) -> None:
         """Close what is open, once nobody uses it any more."""

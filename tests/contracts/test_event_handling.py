@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from control_plane.service.leasing import LEASE_S, HeldLease
 from penstock.errors import BadEvent, NotFound
 from penstock.events.catalogue import example
 from penstock.events.facts import EventData
@@ -185,3 +186,23 @@ def test_a_lease_that_is_given_back_is_free_at_once(control_store: SqlControlSto
     assert not leases.take("loop", "two", now=NOW, lease_s=60)
     leases.give_back("loop", "one")
     assert leases.take("loop", "two", now=NOW, lease_s=60)
+
+
+def test_a_held_lease_is_asked_for_once_in_half_its_time(
+    control_store: SqlControlStore, clock: FixedClock
+) -> None:
+    """In between its server is sure of it; then it asks, and is told if another has it. Back it gives what it had."""
+    leases = SqlLoopLeases.from_engine(control_store.engine)
+    one, two = (
+        HeldLease(name="loop", leases=leases, clock=clock, owner=owner) for owner in ("one", "two")
+    )
+    assert (one.take(), one.is_sure, two.take(), two.is_sure) == (True, True, False, False)
+    two.give_back()
+    clock.sleep(LEASE_S / 2 - 1)
+    leases.give_back("loop", "one")
+    assert one.take()
+    clock.sleep(2)
+    assert two.take()
+    assert (one.is_sure, one.take()) == (False, False)
+    two.give_back()
+    assert (two.is_sure, one.take()) == (False, True)
