@@ -93,6 +93,7 @@ inbox_event = Table(
         sqlite_where=_RETRYING,
     ),
     Index("ix_inbox_event_status", "status", "settled_at"),
+    sqlite_autoincrement=True,  # else positions of removed events are given again, which the audit log names
 )
 """Unique within a tenant, so that none can keep another's events out by taking their ids."""
 

@@ -31,6 +31,7 @@ outbox_event = Table(
     Index("ix_outbox_event_commit_order", "transaction_id", "position"),
     Index("ix_outbox_event_time", "time"),
     Index("ix_outbox_event_tenant_id", "tenant_id", "transaction_id", "position"),
+    sqlite_autoincrement=True,  # else positions of removed events are given again, behind those who read them
 )
 """``transaction_id`` is the transaction's own number on PostgreSQL (xid8) plus the shift of the server, as
 :mod:`~resources.control_db.log_order` has it: with the oldest one still running it tells how far the outbox can be read

@@ -129,3 +129,15 @@ def test_what_took_effect_is_forgotten_in_time(inbox: SqlInbox) -> None:
     assert inbox.remove(settled_before=at(1), limit=9) == 1
     assert sorted(e.arrival.event_id for e in inbox.find()) == ["2", "3"]
     assert inbox.find(before=1) == []
+
+
+def test_no_event_gets_the_number_of_one_that_is_gone(inbox: SqlInbox) -> None:
+    """The audit log and operators name events by their numbers: that of one that was removed names no other one."""
+    numbers: list[int] = []
+    for minute in range(3):
+        inbox.accept([arrival(str(minute))], received_from="kim", now=at(minute))
+        (event,) = inbox.next_waiting(now=at(minute), limit=9)
+        numbers.append(event.position)
+        inbox.settle([Handled(position=event.position)], now=at(minute))
+        assert inbox.remove(settled_before=at(minute + 1), limit=9) == 1
+    assert numbers == sorted(set(numbers))
