@@ -129,7 +129,7 @@ class _OfLetters(EventData):
     fingerprint: Name
     """What failures of one cause have in common."""
     letters: Count
-    """How many: one event tells of all of them."""
+    """How many: one event tells of all of them, or of up to 500 that are settled at once by people."""
     code: Name
     type_name: str | None
     source_id: str | None

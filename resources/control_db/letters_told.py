@@ -1,4 +1,6 @@
-"""Events of dead letters: one for each batch, target and cause, however many letters there are."""
+"""Events of dead letters: one for each batch, target and cause, however many letters there are.
+
+What people settle is settled, and told, in pages: then there is one for each page, of the letters in it."""
 
 from __future__ import annotations
 
