@@ -56,6 +56,9 @@ class InboxDocument(Document):
     tenant: str
     time: Moment
     data: dict[str, Any]
+    traceparent: str | None = Field(
+        description="W3C trace context that it came with, as it is kept; null without one."
+    )
     received_at: Moment
     received_from: str
     status: Literal["waiting", "done", "dead"]
@@ -159,6 +162,7 @@ def inbox_document(event: InboxEvent) -> Json:
         "tenant": arrival.tenant_id,
         "time": plain(arrival.time),
         "data": plain(arrival.data),
+        "traceparent": arrival.trace_parent,
         **known,
     }
 

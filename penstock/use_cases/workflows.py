@@ -41,8 +41,9 @@ def create_workflow(
     tenant: TenantId,
     by: By,
     idempotency_key: str | None = None,
+    trace_parent: str | None = None,
 ) -> Created:
-    """Make a workflow; one that does not repeat begins at once.
+    """Make a workflow; one that does not repeat begins at once, in the trace ``trace_parent`` if there is one.
 
     With a key that was used before, the workflow that was made with it is returned, and ``KeyReused`` raised where it
     is another. Raises ``NotFound`` for a source that is not declared in the tenant, or where nothing is selected to
@@ -52,7 +53,7 @@ def create_workflow(
     there = idempotency_key and co.workflows.with_key(tenant, idempotency_key)
     if there:
         return _same(there, digest)
-    change, chosen = _new(co, spec, tenant, by, idempotency_key, digest)
+    change, chosen = _new(co, spec, tenant, by, idempotency_key, digest, trace_parent)
     workflow = change.workflow
     act = by.entry(
         "workflow.create",
@@ -87,6 +88,7 @@ def _new(
     by: By,
     key: str | None,
     digest: str,
+    trace_parent: str | None,
 ) -> tuple[Change, list[str]]:
     now = co.now()
     chosen = _chosen(co, spec, tenant)
@@ -104,9 +106,10 @@ def _new(
     )
     sources = [source.source_id for source in chosen]
     told = telling.created(workflow, sources, now)
+    # What repeats is not of the trace that it was asked for in: each of its turns has its own cause.
     if spec.kind in REPEATING:
         return Change(workflow=workflow, events=(told,)), list(sources)
-    trigger = Trigger(trigger_id="created", at=now)
+    trigger = Trigger(trigger_id="created", at=now, trace_parent=trace_parent)
     begins = begun(Case(workflow=workflow), trigger, chosen, now=now, new_id=co.new_id)
     return replace(begins, events=(told, *begins.events)), list(sources)
 

@@ -21,6 +21,7 @@ from penstock.access.tokens import EVERY_TENANT, Principal
 from penstock.errors import InvalidIdentifier, NotFound
 from penstock.identity import ids
 from penstock.identity.ids import TenantId
+from penstock.identity.trace import read_trace_parent
 from penstock.ports.workflows import Place, WorkflowFilter
 from penstock.use_cases.coordination import Coordination
 from penstock.use_cases.workflow_queries import (
@@ -62,6 +63,13 @@ Key = Annotated[
         max_length=255,
         pattern=r"^[\x21-\x7e]+$",
         description="Asked for again with the same key, nothing is made anew.",
+    ),
+]
+TraceParent = Annotated[
+    str | None,
+    Header(
+        alias="traceparent",
+        description="W3C trace context that the first turn goes on in, if it begins at once; anything else is dropped.",
     ),
 ]
 Limit = Annotated[int, Query(ge=1, le=MOST)]
@@ -131,7 +139,7 @@ class TurnDocument(Document):
     event_type: str | None = Field(description="Of the event that began it, if one did.")
     subject: str | None
     trace_parent: str | None = Field(
-        description="W3C trace context that it belongs to, if an event began it."
+        description="W3C trace context that it belongs to, if what began it came with one."
     )
     begun_at: Moment
     deadline_at: Moment | None
@@ -197,7 +205,11 @@ class TaskPage(Document):
     },
 )
 def make_workflow(
-    body: NewWorkflow, services: ServicesOf, caller: Operator, key: Key = None
+    body: NewWorkflow,
+    services: ServicesOf,
+    caller: Operator,
+    key: Key = None,
+    traceparent: TraceParent = None,
 ) -> Response:
     """Make a workflow over sources."""
     co = open_coordination(services.platform)
@@ -207,6 +219,7 @@ def make_workflow(
         tenant=_tenant(caller, body.tenant),
         by=signed(caller, body.reason),
         idempotency_key=key,
+        trace_parent=read_trace_parent(traceparent),
     )
     document = _document(workflow_overview(co.workflows, made.workflow))
     place = {"Location": f"/workflows/{made.workflow.workflow_id}"}

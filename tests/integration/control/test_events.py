@@ -51,6 +51,20 @@ def tell(control: ControlServer, *subjects: str, tenant: str = "default") -> Non
     told(SqlControlStore.from_engine(control.services.engine))
 
 
+def test_the_inbox_shows_the_trace_that_an_event_came_with(control: ControlServer) -> None:
+    """As it is kept; null of an event that came with none, or with what is none."""
+    traced = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
+    send(
+        control, [envelope("1", traceparent=traced), envelope("2"), envelope("3", traceparent="x")]
+    )
+    inbox = control.request("GET", "/events/inbox").json()["items"]
+    assert {each["id"]: each["traceparent"] for each in inbox} == {
+        "1": traced,
+        "2": None,
+        "3": None,
+    }
+
+
 def test_events_are_taken_once_in_every_mode(control: ControlServer) -> None:
     """One event, a batch, and an event in headers are kept; what comes again changes nothing."""
     one = send(control, envelope("1"), "application/cloudevents+json; charset=utf-8")

@@ -14,6 +14,7 @@ from resources.wiring import open_coordination
 from tests.fixtures.control_server import ControlServer
 
 BODY = {"name": "nightly", "sources": ["a", "b"], "priority": 2}
+TRACED = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
 
 
 @pytest.fixture
@@ -57,6 +58,38 @@ def test_a_workflow_is_made_once(server: ControlServer) -> None:
     assert (status, problem["code"]) == (404, "not_found")
     status, _ = _ask(server, "POST", "/workflows", json={**BODY, "kind": "scheduled"})
     assert status in {400, 422}
+
+
+def _traces(server: ControlServer, workflow_id: str) -> list[str | None]:
+    """The traces of a workflow's turns, and of their tasks."""
+    turns = _ask(server, "GET", f"/workflows/{workflow_id}")[1]["last_turns"]
+    tasks = open_coordination(server.services.platform).workflows.list_tasks(workflow_id)
+    return list({each["trace_parent"] for each in turns} | {each.trace_parent for each in tasks})
+
+
+def test_a_workflow_goes_on_in_the_trace_that_it_was_asked_for_in(server: ControlServer) -> None:
+    """Its first turn and tasks do; asked for again in another trace, it is the same one, in the first one's."""
+    traced = {"Idempotency-Key": "k-1", "traceparent": TRACED}
+    status, made = _ask(server, "POST", "/workflows", json=BODY, headers=traced)
+    assert (status, _traces(server, made["workflow_id"])) == (201, [TRACED])
+    again = {**traced, "traceparent": TRACED.replace("a", "c")}
+    assert _ask(server, "POST", "/workflows", json=BODY, headers=again) == (200, made)
+    assert _traces(server, made["workflow_id"]) == [TRACED]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {},
+        *({"traceparent": value} for value in ("", "x", TRACED.upper(), TRACED + "-1", "0" * 600)),
+    ],
+)
+def test_what_is_no_trace_is_dropped(server: ControlServer, header: dict[str, str]) -> None:
+    """As of events: the workflow is made all the same, in no trace of its caller's."""
+    status, made = _ask(server, "POST", "/workflows", json=BODY, headers=header)
+    assert status == 201
+    turns = _ask(server, "GET", f"/workflows/{made['workflow_id']}")[1]["last_turns"]
+    assert [turn["trace_parent"] for turn in turns] == [None]
 
 
 def test_an_illegal_act_names_the_legal_ones(server: ControlServer) -> None:
