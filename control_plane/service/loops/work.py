@@ -6,7 +6,8 @@ from control_plane.service.looping import Loop
 from control_plane.service.services import Services
 from penstock.use_cases.work import forget_gone_workers, lose_silent_workers
 
-SIGNAL_S = 1.0
+SIGNAL_S = 0.1
+"""How soon a server that has to stop is no longer listening; nobody is heard any sooner for it."""
 SILENT_S = 2.0
 GONE_S = 600.0
 

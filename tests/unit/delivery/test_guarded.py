@@ -123,7 +123,7 @@ def server() -> Iterator[Server]:
 
     made = Server(("127.0.0.1", 0), Handler)
     made.seen, made.daemon_threads = [], False
-    thread = threading.Thread(target=made.serve_forever)
+    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield made
     made.drips = False
