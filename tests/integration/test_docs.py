@@ -93,23 +93,26 @@ def variables(block: Block, home: Home) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=str)
-def test_the_commands_of_a_page_work(block: Block, home: Home, tmp_path: Path) -> None:
-    """Every marked block of a page runs to its end in a shell, and says something."""
-    ran = subprocess.run(
-        ["sh", "-eu", "-c", block.text],
-        capture_output=True,
-        text=True,
-        env={
-            **os.environ,
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            **variables(block, home),
-        },
-        cwd=tmp_path,
-        check=False,
-    )
-    assert (ran.returncode, ran.stderr) == (0, "")
-    assert ran.stdout.strip()
+@pytest.mark.parametrize("page", sorted({block.page for block in BLOCKS}))
+def test_the_commands_of_a_page_work(page: str, home: Home, tmp_path: Path) -> None:
+    """Every marked block of a page runs to its end in a shell, and says something; later ones build on earlier."""
+    for block in (block for block in BLOCKS if block.page == page):
+        folder = tmp_path / str(block.number)
+        folder.mkdir()
+        ran = subprocess.run(
+            ["sh", "-eu", "-c", block.text],
+            capture_output=True,
+            text=True,
+            env={
+                **os.environ,
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+                **variables(block, home),
+            },
+            cwd=folder,
+            check=False,
+        )
+        assert (str(block), ran.returncode, ran.stderr) == (str(block), 0, "")
+        assert ran.stdout.strip(), str(block)
 
 
 def test_pages_have_commands_to_run() -> None:
