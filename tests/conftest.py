@@ -6,6 +6,7 @@ A run tries the same examples each time, however slow the machine is. To search 
 
 import gc
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = [
@@ -42,3 +43,28 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 10)
+
+
+FIRST = (
+    "e2e/test_recovery",
+    "e2e/test_up",
+    "crash/test_kills",
+    "integration/registry/test_description",
+    "crash/test_s3_faults",
+    "crash/test_database_restart",
+    "integration/control/test_description",
+    "integration/test_benches",
+    "crash/test_full_disk",
+    "property/test_queue_machine",
+    "integration/test_docs",
+)
+"""Modules whose single tests take 10 s and more, the longest first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put long tests first, so that no worker is left with one when the others have nothing left to take over.
+
+    Modules stay whole, for what their tests share; pytest-xdist gives each worker a stretch of the list to begin with.
+    """
+    place = {f"tests/{name}.py": number for number, name in enumerate(FIRST)}
+    items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(FIRST)))
