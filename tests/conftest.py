@@ -36,7 +36,7 @@ settings.load_profile("same")
 
 
 def pytest_collection_finish() -> None:
-    """Spare the collector what stays for the whole run: modules and tests, millions of objects that it went through.
+    """Spare the collector what stays for the whole run: modules and tests, half a million objects at first.
 
     It still runs, less often; what it finds unclosed then fails a test, or the run at its end, as before.
     """
