@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 
 import psycopg
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, Row, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from resources.control_db.log_order import WATERMARK
@@ -86,12 +86,10 @@ class LogWaker:
         signal = open_signal(self._engine, CHANNEL)
         try:
             self._listening.set()
-            self._wake()  # for what came while nobody listened
+            self._wake_until_readable()  # for what came while nobody listened
             while not self._stop.is_set():
                 if signal.wait(_SLICE_S):
-                    self._wake()
-                    if self._postgres:
-                        self._await_readable()
+                    self._wake_until_readable()
         finally:
             signal.close()
 
@@ -101,16 +99,24 @@ class LogWaker:
         for wake in wakes:
             wake()
 
-    def _await_readable(self) -> None:
-        """Wake again and again while what is committed cannot be read, whenever more of it can."""
-        seen, again_s = None, _LATECOMERS_S[0]
-        while not self._stop.is_set():
-            with self._engine.connect().execution_options(penstock_reading=True) as connection:
-                now = connection.execute(_HELD_BACK).one()
-            if seen not in (None, now.watermark):
+    def _wake_until_readable(self) -> None:
+        """Wake everybody; and again, while what is committed cannot be read, whenever more of it can.
+
+        What can be read is looked up first: whoever is woken afterwards sees that, or more. Looked up after them, it
+        could have become readable in between, and nobody would be woken for it.
+        """
+        if not self._postgres:
+            self._wake()
+            return
+        before, again_s = self._standing(), _LATECOMERS_S[0]
+        self._wake()
+        while before.last >= before.watermark and not self._stop.wait(again_s):
+            now = self._standing()
+            if now.watermark != before.watermark:
                 self._wake()
-            if now.last < now.watermark:
-                return
-            seen = now.watermark
-            self._stop.wait(again_s)
-            again_s = min(2 * again_s, _LATECOMERS_S[1])
+            before, again_s = now, min(2 * again_s, _LATECOMERS_S[1])
+
+    def _standing(self) -> Row[tuple[int, int]]:
+        """Return the transaction before which all can be read, and the last one that has events."""
+        with self._engine.connect().execution_options(penstock_reading=True) as connection:
+            return connection.execute(_HELD_BACK).one()
