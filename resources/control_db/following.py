@@ -8,6 +8,7 @@ On SQLite one transaction writes at a time, so positions are in the order of com
 
 from __future__ import annotations
 
+import threading
 import time
 
 from sqlalchemy import Connection, Engine, Select, Table, literal_column, select
@@ -36,6 +37,7 @@ class Waiter:
         self._log = log
         self._postgres = engine.dialect.name == "postgresql"
         self._signal = open_signal(engine, channel)
+        self._closed = threading.Event()
 
     def __enter__(self) -> Waiter:
         return self
@@ -44,7 +46,8 @@ class Waiter:
         self.close()
 
     def close(self) -> None:
-        """Let go of its connection."""
+        """Let go of its connection; whoever waits in another thread is let go, too."""
+        self._closed.set()
         self._signal.close()
 
     def wait(self, transaction: int, position: int, *, timeout_s: float) -> bool:
@@ -53,7 +56,7 @@ class Waiter:
         while True:
             there, can_be_read = self._look(transaction, position)
             left_s = give_up_at - time.monotonic()
-            if can_be_read or left_s <= 0:
+            if can_be_read or left_s <= 0 or self._closed.is_set():
                 return can_be_read
             if there:
                 # Only an older transaction, still running, keeps them from being read.

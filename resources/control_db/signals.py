@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from typing import Protocol
 
@@ -45,6 +46,7 @@ class Notifications:
         self._url = engine.url.set(drivername="postgresql")
         self._channel = channel
         self._connection: psycopg.Connection | None = None
+        self._closed = threading.Event()
         self._listen()
 
     def _listen(self) -> None:
@@ -54,21 +56,28 @@ class Notifications:
 
     def wait(self, timeout_s: float) -> bool:
         """Return True after a notification, and where one may have been missed."""
+        if self._closed.is_set():
+            # Whoever still waits in another thread makes no new connection, which nobody would close.
+            return False
         try:
             if self._connection is None:
                 self._listen()
                 return True
             return any(True for _ in self._connection.notifies(timeout=timeout_s, stop_after=1))
         except psycopg.OperationalError:
-            self.close()
-            time.sleep(min(timeout_s, _AGAIN_S))
+            self._drop()
+            self._closed.wait(min(timeout_s, _AGAIN_S))
             return True
 
     def close(self) -> None:
         """Stop listening."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._closed.set()
+        self._drop()
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
 
 class FileChanges:
@@ -76,22 +85,29 @@ class FileChanges:
 
     def __init__(self, engine: Engine) -> None:
         self._connection = sqlite3.connect(str(engine.url.database), check_same_thread=False)
+        self._closed = threading.Event()
+        self._lock = threading.Lock()
         self._seen = self._version()
 
     def _version(self) -> int:
-        return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+        with self._lock:
+            if self._closed.is_set():
+                return self._seen
+            return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
 
     def wait(self, timeout_s: float) -> bool:
         """Return True when someone has committed, False after ``timeout_s`` without any."""
         give_up_at = time.monotonic() + timeout_s
-        while (left_s := give_up_at - time.monotonic()) > 0:
+        while (left_s := give_up_at - time.monotonic()) > 0 and not self._closed.is_set():
             version = self._version()
             if version != self._seen:
                 self._seen = version
                 return True
-            time.sleep(min(_FILE_POLL_S, left_s))
+            self._closed.wait(min(_FILE_POLL_S, left_s))
         return False
 
     def close(self) -> None:
         """Close the connection."""
-        self._connection.close()
+        with self._lock:
+            self._closed.set()
+            self._connection.close()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 from penstock.events.delivery import DeliveryPolicy, DestinationStatus
@@ -62,6 +64,20 @@ def test_a_waiter_wakes_when_there_is_more(control_store: SqlControlStore) -> No
         teller.start()
         assert waiter.wait(0, 0, timeout_s=60)
         teller.join()
+
+
+def test_whoever_waits_is_let_go_when_a_waiter_is_closed(control_store: SqlControlStore) -> None:
+    """Long before its time, and no connection is made anew, which nobody would close."""
+    log = log_of(control_store)
+    with ThreadPoolExecutor(1) as pool:
+        for moment_s in (0.0, 0.01, 0.1):
+            waiter = log.waiter()
+            waiting = pool.submit(waiter.wait, 0, 0, timeout_s=600)
+            threading.Event().wait(moment_s)
+            waiter.close()
+            assert not waiting.result(timeout=60)
+            assert not waiter.wait(0, 0, timeout_s=600)
+    gc.collect()
 
 
 def test_an_event_s_place_is_known(control_store: SqlControlStore) -> None:
