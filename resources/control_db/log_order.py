@@ -85,6 +85,8 @@ _LAST = (
     "(SELECT max(last_transaction) FROM registry_seal), "
     "(SELECT max(transaction_id) FROM outbox_event), "
     "(SELECT max(transaction_id) FROM metric_cursor), "
+    "(SELECT max(transaction_id) FROM loop_place), "
+    "(SELECT max(heard_transaction) FROM workflow), "
     "(SELECT max(cursor_transaction) FROM destination), 0)"
 )
 """The highest number that is anywhere: events may have been removed that somebody has read."""

@@ -19,8 +19,11 @@ from penstock.ports.target import Applied, Unavailable
 from penstock.registry.events import Cursor, EventAction, RecordedEvent, StreamId, StreamKind
 from penstock.registry.upcasting import EventTooNew, Form, Upcasters
 from resources.clock import SystemClock
+from resources.control_db import metric_tables  # noqa: F401  so that its tables are declared
 from resources.control_db.engine import open_engine
+from resources.control_db.log_order import _LAST, NUMBER
 from resources.control_db.schema import upgrade
+from resources.control_db.tables import metadata
 from resources.registry.appending import append_in
 from resources.registry.log import RegistryLog, Waiter
 from resources.registry.running import runner_of
@@ -274,6 +277,36 @@ def test_followers_of_a_process_share_a_listener(store: SqlRegistryStore) -> Non
 
 
 # Moved to another server -----------------------------------------------------------------------------------------
+
+
+PLACES = [
+    f"{table.name}.{column.name}"
+    for table in metadata.sorted_tables
+    for column in table.columns
+    if column.name.endswith(("transaction", "transaction_id"))
+]
+"""Wherever the number of a transaction is kept."""
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_no_place_is_left_out_when_a_log_is_put_in_order(place: str) -> None:
+    """What is to come is put behind every number that is kept anywhere: else whoever kept it would not see it."""
+    table, column = place.split(".")
+    assert f"(SELECT max({column}) FROM {table})" in _LAST
+
+
+@pytest.mark.postgres
+def test_a_place_in_a_log_that_was_emptied_counts(postgres: SqlRegistryStore) -> None:
+    """After the move what is added comes behind a place of which no event is left."""
+    with postgres.engine.begin() as connection:
+        connection.execute(
+            text("INSERT INTO loop_place (name, transaction_id, position) VALUES ('x', :at, 1)"),
+            {"at": 5_000_000},
+        )
+    server(postgres, system_identifier=-1)
+    upgrade(postgres.engine)
+    with postgres.engine.begin() as connection:
+        assert connection.scalar(text(f"SELECT {NUMBER}")) > 5_000_000
 
 
 def server(store: SqlRegistryStore, **values: int) -> None:
