@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -32,6 +32,7 @@ def read_case(
     *,
     lock: bool = False,
 ) -> Case:
+    """Return a workflow as a change has to know it, with the tasks of one source or all; or raise ``NotFound``."""
     query = select(workflow).where(workflow.c.workflow_id == workflow_id)
     row = connection.execute(query.with_for_update() if lock else query).mappings().one_or_none()
     if row is None:
@@ -46,7 +47,7 @@ def read_case(
     others: Mapping[TaskStatus, int] = {}
     if source is not None:
         mine = mine.where(workflow_task.c.source_id == source)
-        others = counts_of_others(connection, turn, source)
+        others = counts_of_others(connection, turn, [source])
     mine = mine.order_by(workflow_task.c.source_id, workflow_task.c.position)
     rows = connection.execute(mine.with_for_update() if lock else mine).mappings()
     return replace(case, tasks=[task_of(row) for row in rows], others=others)
@@ -60,6 +61,7 @@ def no_workflow(workflow_id: str) -> NotFound:
 
 
 def last_turn(connection: Connection, of: Workflow) -> Turn | None:
+    """Return a workflow's last turn, whether it has ended or not."""
     if not of.turns:
         return None
     query = select(workflow_turn).where(
@@ -69,6 +71,7 @@ def last_turn(connection: Connection, of: Workflow) -> Turn | None:
 
 
 def begun_of(connection: Connection, workflow_id: str, triggers: Sequence[str]) -> frozenset[str]:
+    """Return those of these triggers that have begun a turn."""
     if not triggers:
         return frozenset()
     query = select(workflow_turn.c.trigger_id).where(
@@ -77,24 +80,31 @@ def begun_of(connection: Connection, workflow_id: str, triggers: Sequence[str]) 
     return frozenset(connection.execute(query).scalars())
 
 
-def counts_of_others(connection: Connection, turn: Turn, source: SourceId) -> dict[TaskStatus, int]:
+def counts_of_others(
+    connection: Connection, turn: Turn, sources: Collection[SourceId]
+) -> dict[TaskStatus, int]:
+    """Return how many tasks of a turn stand where, without those of some sources."""
     task = workflow_task.c
     query = (
         select(task.status, func.count())
-        .where(task.turn_id == turn.turn_id, task.source_id != source)
+        .where(task.turn_id == turn.turn_id, task.source_id.not_in(sorted(sources)))
         .group_by(task.status)
     )
     return {TaskStatus(status): count for status, count in connection.execute(query)}
 
 
+def begins_turn(before: Turn | None, change: Change) -> bool:
+    """Say whether a change begins another turn."""
+    return change.turn is not None and (before is None or change.turn.turn_id != before.turn_id)
+
+
 def write_change(connection: Connection, before: Case, change: Change) -> None:
+    """Store what a case has become, without events."""
     if change.workflow != before.workflow:
         old, new = workflow_columns(before.workflow), workflow_columns(change.workflow)
         update_row(connection, workflow, old, new)
     known = {task.task_id: task for task in before.tasks}
-    if change.turn is not None and (
-        before.turn is None or change.turn.turn_id != before.turn.turn_id
-    ):
+    if begins_turn(before.turn, change):
         write_new(connection, change)
         return
     if change.turn is not None and before.turn is not None:

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from penstock.errors import PenstockError
 from penstock.events.envelope import NewEvent
@@ -23,6 +23,8 @@ from penstock.workflow.status import TaskStatus
 from resources.control_db.outbox import add_events
 from resources.control_db.outcomes import count_outcomes
 from resources.control_db.workflow_cases import (
+    begins_turn,
+    counts_of_others,
     last_turn,
     no_workflow,
     update_row,
@@ -98,9 +100,7 @@ class _Page:
         self._events += change.events
         if asked.outcome is not None:
             self._outcomes.append(asked.outcome)
-        if change.turn is not None and (
-            self._turn is None or change.turn.turn_id != self._turn.turn_id
-        ):
+        if begins_turn(self._turn, change):
             self._last = (case, change)
             return
         self._workflow, self._turn = change.workflow, change.turn or self._turn
@@ -129,15 +129,14 @@ class _Page:
 
     def _read_tasks(self, turn: Turn, sources: set[SourceId]) -> None:
         task = workflow_task.c
-        of_turn, named = task.turn_id == turn.turn_id, task.source_id.in_(sorted(sources))
-        query = select(workflow_task).where(of_turn, named)
+        query = select(workflow_task).where(
+            task.turn_id == turn.turn_id, task.source_id.in_(sorted(sources))
+        )
         query = query.order_by(task.source_id, task.position).with_for_update()
         for row in self._connection.execute(query).mappings():
             found = task_of(row)
             self._tasks[found.source_id].append(found)
-        rest = select(task.status, func.count()).where(of_turn, ~named).group_by(task.status)
-        for status, count in self._connection.execute(rest):
-            self._elsewhere[TaskStatus(status)] = count
+        self._elsewhere.update(counts_of_others(self._connection, turn, sources))
 
     def _all_tasks(self) -> Iterable[Task]:
         return [task for tasks in self._tasks.values() for task in tasks]
