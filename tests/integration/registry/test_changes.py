@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +18,7 @@ from control_plane.registry.client_feed import messages
 from control_plane.registry.client_problems import NoAnswer, NotAdmitted, TooBusy
 from penstock.access.limits import RequestLimits
 from resources.control_db.engine import open_engine
+from tests.fixtures.answering import answering
 from tests.fixtures.clock import FixedClock
 from tests.fixtures.registry_server import Registry, backend_at, running_registry
 
@@ -164,10 +164,6 @@ class Flaky:
                 return
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.thread = threading.Thread(
-            target=self.server.serve_forever, kwargs={"poll_interval": 0.01}
-        )
-        self.thread.start()
 
     @property
     def url(self) -> str:
@@ -179,10 +175,8 @@ class Flaky:
 def flaky(registry: Registry) -> Iterator[Flaky]:
     """A flaky way to the server."""
     made = Flaky(registry.url)
-    yield made
-    made.server.shutdown()
-    made.thread.join()
-    made.server.server_close()
+    with answering(made.server):
+        yield made
 
 
 def test_a_lost_answer_is_asked_for_again_and_not_done_again(

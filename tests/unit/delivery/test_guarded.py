@@ -14,6 +14,7 @@ import pytest
 
 from resources.delivery.guarded import AddressRefused, BadAddress, GuardedPost, check_url, may_reach
 from resources.delivery.webhook_limits import WebhookLimits
+from tests.fixtures.answering import answering
 
 PUBLIC = WebhookLimits()
 LOCAL = WebhookLimits(allowed_networks=("127.0.0.0/8",), timeout_s=60)
@@ -123,13 +124,9 @@ def server() -> Iterator[Server]:
 
     made = Server(("127.0.0.1", 0), Handler)
     made.seen, made.daemon_threads = [], False
-    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield made
-    made.drips = False
-    made.shutdown()
-    made.server_close()
-    thread.join()
+    with answering(made):
+        yield made
+        made.drips = False
 
 
 def post(server: Server, limits: WebhookLimits = LOCAL, host: str = "127.0.0.1") -> Any:
